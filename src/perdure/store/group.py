@@ -1,0 +1,111 @@
+"""Group commit: whatever waits goes to disk in one transaction, flushed by the first who waits.
+
+Nobody is handed to a background thread: alone, a committer flushes for itself; among others, one flushes for all while
+those who come meanwhile gather for the next flush, which the first of them leads.
+"""
+
+import _thread
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final, Generic, TypeVar
+
+from perdure.model.error import StoreError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class _Ticket(Generic[T, R]):
+    """One committer's items on their way to disk. Its gate opens when it is done, or has to lead."""
+
+    __slots__ = ("error", "gate", "items", "leads", "outcome")
+
+    def __init__(self, items: Sequence[T], *, leads: bool) -> None:
+        self.items = items
+        self.leads = leads
+        self.gate = _thread.allocate_lock()
+        self.gate.acquire()
+        self.outcome: list[R] | None = None
+        self.error: BaseException | None = None
+
+
+class GroupCommit(Generic[T, R]):
+    """Turns a `write` of many items, which only one thread may call at a time, into a `commit` that any thread may.
+
+    `write` gets the items of all who wait and answers in their order. If it raises, everybody whose items it had gets
+    the error. `batch_max` bounds the items of one write.
+    """
+
+    def __init__(self, write: Callable[[Sequence[T]], list[R]], batch_max: int = 2_000) -> None:
+        self._write = write
+        self._batch_max = batch_max
+        self._lock: Final = threading.Lock()
+        self._waiting: list[_Ticket[T, R]] = []
+        self._is_led = False
+
+    def commit(self, items: Sequence[T]) -> list[R]:
+        """Have `items` written and return what `write` answered for them."""
+        with self._lock:
+            ticket = _Ticket[T, R](items, leads=not self._is_led)
+            self._is_led = True
+            self._waiting.append(ticket)
+        try:
+            if not ticket.leads:
+                ticket.gate.acquire()
+            if ticket.leads:
+                self._lead()
+        except BaseException:
+            self._abandon(ticket)
+            raise
+        if ticket.error is not None:
+            raise ticket.error
+        assert ticket.outcome is not None
+        return ticket.outcome
+
+    def _lead(self) -> None:
+        """Flush for everybody who waits, oneself included, and hand the lead on."""
+        with self._lock:
+            batch, self._waiting = self._cut(self._waiting)
+        try:
+            outcomes = self._write([item for ticket in batch for item in ticket.items])
+        except BaseException as error:
+            for ticket in batch[1:]:
+                ticket.error = error if isinstance(error, Exception) else StoreError("the commit was interrupted")
+            raise
+        else:
+            start = 0
+            for ticket in batch:
+                end = start + len(ticket.items)
+                ticket.outcome = outcomes[start:end]
+                start = end
+        finally:
+            self._hand_on()
+            for ticket in batch[1:]:
+                ticket.gate.release()
+
+    def _hand_on(self) -> None:
+        """Make the first who waits the next leader."""
+        with self._lock:
+            if self._waiting:
+                self._waiting[0].leads = True
+                self._waiting[0].gate.release()
+            else:
+                self._is_led = False
+
+    def _abandon(self, ticket: _Ticket[T, R]) -> None:
+        """The committer was interrupted while it waited: take its items out, if they are not on their way."""
+        with self._lock:
+            waits = ticket in self._waiting
+            if waits:
+                self._waiting.remove(ticket)
+        if waits and ticket.leads:
+            self._hand_on()
+
+    def _cut(self, waiting: list[_Ticket[T, R]]) -> tuple[list[_Ticket[T, R]], list[_Ticket[T, R]]]:
+        """As many tickets from the front as fit into one write, but at least one; and the rest."""
+        size = 0
+        for index, ticket in enumerate(waiting):
+            size += len(ticket.items)
+            if index and size > self._batch_max:
+                return waiting[:index], waiting[index:]
+        return waiting, []

@@ -1,0 +1,5 @@
+"""The embedded store: one SQLite file, durable on every commit, owned by one process at a time."""
+
+from perdure.store.sqlite.store import Mode, SqliteStore
+
+__all__ = ["Mode", "SqliteStore"]
