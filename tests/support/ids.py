@@ -1,7 +1,6 @@
 """Identifiers and chance from a seed."""
 
 import random
-import uuid
 
 from perdure.engine import tokens
 from perdure.model.ids import execution_key, new_execution_id
@@ -18,9 +17,6 @@ class SeededIds:
 
     def callback_id(self, execution_id: str) -> str:
         return tokens.callback_id(execution_key(execution_id), self._random.randbytes(16))
-
-    def request_id(self) -> str:
-        return str(uuid.UUID(bytes=self._random.randbytes(16), version=4))
 
     def jitter(self) -> float:
         return self._random.random()

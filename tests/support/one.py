@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from perdure.engine import ExecutionState, apply, decide
-from perdure.engine import commands as cmd
+from perdure.engine import ExecutionState, apply, commands as cmd, decide
 from perdure.engine.terms import Terms
 from perdure.model import event as ev
 from perdure.model.operation import (

@@ -16,7 +16,7 @@ from perdure.model.operation import Callback, OperationStatus, payload_bytes
 
 
 def decide_completion(
-    state: ExecutionState, command: CompleteCallback, now_ms: int, ids: Ids, terms: Terms
+    state: ExecutionState, command: CompleteCallback, now_ms: int, _ids: Ids, terms: Terms
 ) -> Decision:
     """The first to complete a callback wins; everybody later, and who comes too late, gets CallbackTimeout."""
     size, limit = payload_bytes(command.result), terms.limits.payload_bytes_max
@@ -31,11 +31,13 @@ def decide_completion(
             draft.emit(ev.CallbackFailed(now_ms, callback.id, command.error or ErrorObject()))
         else:
             draft.emit(ev.CallbackSucceeded(now_ms, callback.id, command.result))
-        invoke_if_possible(draft, command.invoker, ids)
+        invoke_if_possible(draft, command.invoker)
     return Decision(draft.events, effects_of(draft), refusal=refusal)
 
 
-def decide_heartbeat(state: ExecutionState, command: HeartbeatCallback, now_ms: int, terms: Terms) -> Decision:
+def decide_heartbeat(
+    state: ExecutionState, command: HeartbeatCallback, now_ms: int, _ids: Ids, terms: Terms
+) -> Decision:
     """Begin the heartbeat's time anew; the time-out of the whole is not moved."""
     draft, callback, refusal = _open_callback(state, command.callback_id, now_ms, terms)
     if refusal is None and callback.heartbeat_timeout_s:

@@ -2,8 +2,7 @@
 
 from typing import Any, Final
 
-from perdure.engine import callbacks, checkpoint, dispatch, invokes, lifecycle
-from perdure.engine import commands as cmd
+from perdure.engine import callbacks, checkpoint, commands as cmd, dispatch, invokes, lifecycle
 from perdure.engine.state import ExecutionState
 from perdure.engine.terms import Ids, Terms
 
@@ -18,7 +17,7 @@ def decide(state: ExecutionState | None, command: cmd.Command, now_ms: int, ids:
         return checkpoint.decide_checkpoint(state, command, now_ms, ids, terms)
     if state is None:
         assert type(command) is cmd.Start, "an execution begins with its start"
-        return lifecycle.decide_start(command, now_ms, ids, terms)
+        return lifecycle.decide_start(command, now_ms, terms)
     decision: cmd.Decision = _DECIDERS[type(command)](state, command, now_ms, ids, terms)
     return decision
 
@@ -28,18 +27,12 @@ _DECIDERS: Final[dict[type[cmd.Command], Any]] = {
     cmd.LoseInvocation: dispatch.decide_lose,
     cmd.Wake: dispatch.decide_wake,
     cmd.CompleteCallback: callbacks.decide_completion,
-    cmd.HeartbeatCallback: lambda state, command, now_ms, _ids, terms: callbacks.decide_heartbeat(
-        state, command, now_ms, terms
-    ),
+    cmd.HeartbeatCallback: callbacks.decide_heartbeat,
     cmd.EndChainedInvoke: invokes.decide_child_ended,
-    cmd.ConfirmChild: lambda state, command, now_ms, _ids, _terms: invokes.decide_child_confirmed(
-        state, command, now_ms
-    ),
-    cmd.ConfirmParentTold: lambda state, command, now_ms, _ids, _terms: invokes.decide_parent_told(
-        state, command, now_ms
-    ),
-    cmd.Stop: lambda state, command, now_ms, _ids, terms: lifecycle.decide_stop(state, command, now_ms, terms),
-    cmd.Pause: lambda state, command, now_ms, _ids, terms: lifecycle.decide_pause(state, command, now_ms, terms),
+    cmd.ConfirmChild: invokes.decide_child_confirmed,
+    cmd.ConfirmParentTold: invokes.decide_parent_told,
+    cmd.Stop: lifecycle.decide_stop,
+    cmd.Pause: lifecycle.decide_pause,
     cmd.Resume: lifecycle.decide_resume,
-    cmd.Delete: lambda state, command, now_ms, _ids, _terms: lifecycle.decide_delete(state, command, now_ms),
+    cmd.Delete: lifecycle.decide_delete,
 }

@@ -31,18 +31,18 @@ INVALID_PENDINGS_MAX: Final = 3
 """So often in a row may a handler answer PENDING with nothing pending; then the execution has failed."""
 
 
-def invoke_if_possible(draft: Draft, invoker: str | None, ids: Ids) -> None:
+def invoke_if_possible(draft: Draft, invoker: str | None) -> None:
     """Give the right to run to `invoker`, if there is one and the execution can go on now."""
     head = draft.head
     if invoker is not None and head.can_be_invoked(draft.now_ms):
-        draft.emit(ev.InvocationStarted(draft.now_ms, head.epoch + 1, ids.request_id(), invoker))
+        draft.emit(ev.InvocationStarted(draft.now_ms, head.epoch + 1, invoker))
 
 
 def complete(draft: Draft, end: InvocationEnd, error: ErrorObject | None, retry_at_ms: int | None = None) -> None:
     """Record that the invocation in flight has ended."""
     now = draft.head.in_flight
     assert now is not None, "only an invocation in flight can end"
-    draft.emit(ev.InvocationCompleted(draft.now_ms, now.start_ms, now.request_id, error, end, retry_at_ms))
+    draft.emit(ev.InvocationCompleted(draft.now_ms, now.start_ms, now.epoch, error, end, retry_at_ms))
 
 
 def crash(draft: Draft, error: ErrorObject, ids: Ids, terms: Terms, *, is_lost: bool) -> None:
@@ -51,7 +51,7 @@ def crash(draft: Draft, error: ErrorObject, ids: Ids, terms: Terms, *, is_lost: 
     head = draft.head
     now = head.in_flight
     assert now is not None
-    failures = next_failures(head, ev.InvocationCompleted(draft.now_ms, 0, "", error, end))
+    failures = next_failures(head, ev.InvocationCompleted(draft.now_ms, 0, 0, error, end))
     delay_ms = terms.retries.delay_ms(
         failures=failures.in_a_row, same_point=failures.same_point, is_lost=is_lost, jitter=ids.jitter()
     )
@@ -136,7 +136,7 @@ def decide_end(state: ExecutionState, command: EndInvocation, now_ms: int, ids: 
     if holds_right(draft.head, command.token):
         apply_updates(draft, command.updates, command.resolve, ids, terms.limits)
     end_with(draft, command, ids, terms)
-    invoke_if_possible(draft, command.invoker, ids)
+    invoke_if_possible(draft, command.invoker)
     return Decision(draft.events, effects_of(draft))
 
 
@@ -151,14 +151,14 @@ def decide_lose(state: ExecutionState, command: LoseInvocation, now_ms: int, ids
         complete(draft, InvocationEnd.LOST, command.error)
     else:
         crash(draft, command.error, ids, terms, is_lost=True)
-    invoke_if_possible(draft, command.invoker, ids)
+    invoke_if_possible(draft, command.invoker)
     return Decision(draft.events, [*effects_owed(draft), *effects_of(draft)])
 
 
-def decide_wake(state: ExecutionState, command: Wake, now_ms: int, ids: Ids, terms: Terms) -> Decision:
+def decide_wake(state: ExecutionState, command: Wake, now_ms: int, _ids: Ids, terms: Terms) -> Decision:
     """Let happen what is due, ask again for what is owed, and invoke if that leads anywhere."""
     draft = Draft(state, now_ms)
     owed = effects_owed(draft)
     fire_due(draft, terms.limits.timers_per_commit)
-    invoke_if_possible(draft, command.invoker, ids)
+    invoke_if_possible(draft, command.invoker)
     return Decision(draft.events, [*owed, *effects_of(draft)])

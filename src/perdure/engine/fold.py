@@ -82,7 +82,7 @@ def _end(status: ExecutionStatus) -> Callable[[Head, Any], None]:
 
 def _invocation_started(head: Head, event: ev.InvocationStarted) -> None:
     head.epoch = event.epoch
-    head.in_flight = InFlight(event.epoch, event.request_id, event.owner, event.at_ms)
+    head.in_flight = InFlight(event.epoch, event.owner, event.at_ms)
     head.must_invoke = False
     head.retry_at_ms = None
     head.unseen = 0

@@ -19,7 +19,7 @@ from perdure.model.operation import ChainedInvoke, OperationStatus, payload_byte
 
 
 def decide_child_ended(
-    state: ExecutionState, command: EndChainedInvoke, now_ms: int, ids: Ids, terms: Terms
+    state: ExecutionState, command: EndChainedInvoke, now_ms: int, _ids: Ids, terms: Terms
 ) -> Decision:
     """Record the target's outcome, unless the parent has ended or has it already."""
     draft = Draft(state, now_ms)
@@ -33,7 +33,7 @@ def decide_child_ended(
     ):
         return Decision(draft.events, effects_of(draft))
     draft.emit(_outcome_event(invoke.id, command.outcome, now_ms, terms))
-    invoke_if_possible(draft, command.invoker, ids)
+    invoke_if_possible(draft, command.invoker)
     return Decision(draft.events, effects_of(draft))
 
 
@@ -54,11 +54,17 @@ def _outcome_event(operation_id: str, outcome: ChildOutcome, now_ms: int, terms:
     return _EVENTS[OperationStatus(outcome.status)](now_ms, operation_id, outcome.error)
 
 
-def decide_child_confirmed(state: ExecutionState, command: ConfirmChild, now_ms: int) -> Decision:
+def decide_child_confirmed(
+    state: ExecutionState, command: ConfirmChild, now_ms: int, _ids: Ids, _terms: Terms
+) -> Decision:
+    """The child is on disk; confirming it again changes nothing."""
     if command.operation_id not in state.owed:
         return Decision()
     return Decision([ev.ChildStarted(now_ms, command.operation_id)])
 
 
-def decide_parent_told(state: ExecutionState, _command: ConfirmParentTold, now_ms: int) -> Decision:
+def decide_parent_told(
+    state: ExecutionState, _command: ConfirmParentTold, now_ms: int, _ids: Ids, _terms: Terms
+) -> Decision:
+    """The parent knows; confirming it again changes nothing."""
     return Decision([ev.ParentTold(now_ms)]) if state.head.owed and state.head.has_ended else Decision()

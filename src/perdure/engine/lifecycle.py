@@ -24,7 +24,7 @@ RETENTION_DAYS_MAX: Final = 36_500
 """A hundred years. AWS allows 90 days; on one's own disk that is one's own affair."""
 
 
-def decide_start(command: Start, now_ms: int, ids: Ids, terms: Terms) -> Decision:
+def decide_start(command: Start, now_ms: int, terms: Terms) -> Decision:
     """Begin an execution; raises InvalidParameterValue and RequestTooLarge."""
     if command.name is not None:
         rule = "1 to 64 of the characters a-z, A-Z, 0-9, '-' and '_'"
@@ -59,11 +59,11 @@ def decide_start(command: Start, now_ms: int, ids: Ids, terms: Terms) -> Decisio
     )
     draft = Draft(apply(None, started), now_ms)
     draft.events.append(started)
-    invoke_if_possible(draft, command.invoker, ids)
+    invoke_if_possible(draft, command.invoker)
     return Decision(draft.events, effects_of(draft))
 
 
-def decide_stop(state: ExecutionState, command: Stop, now_ms: int, terms: Terms) -> Decision:
+def decide_stop(state: ExecutionState, command: Stop, now_ms: int, _ids: Ids, terms: Terms) -> Decision:
     """STOPPED at once, whatever runs. What has ended stays as it ended."""
     if command.error is not None and command.error.size_bytes() > terms.limits.error_bytes_max:
         raise InvalidParameterValue(f"Error object size must be less than {terms.limits.error_bytes_max} bytes.")
@@ -77,7 +77,7 @@ def decide_stop(state: ExecutionState, command: Stop, now_ms: int, terms: Terms)
     return Decision(draft.events, effects_of(draft))
 
 
-def decide_pause(state: ExecutionState, command: Pause, now_ms: int, terms: Terms) -> Decision:
+def decide_pause(state: ExecutionState, command: Pause, now_ms: int, _ids: Ids, terms: Terms) -> Decision:
     """PAUSED, or PAUSING while an invocation is in flight. Raises ResourceConflict if there is nothing to pause."""
     _check_request(command.client_token, command.reason)
     if _is_repeated(state.head.pause_request, command.client_token, now_ms):
@@ -98,7 +98,7 @@ def decide_pause(state: ExecutionState, command: Pause, now_ms: int, terms: Term
     return Decision(draft.events, effects_of(draft))
 
 
-def decide_resume(state: ExecutionState, command: Resume, now_ms: int, ids: Ids, terms: Terms) -> Decision:
+def decide_resume(state: ExecutionState, command: Resume, now_ms: int, _ids: Ids, terms: Terms) -> Decision:
     """RUNNING again, invoked if there is a reason to. Raises ResourceConflict if it is not paused."""
     _check_request(command.client_token, command.reason)
     if _is_repeated(state.head.resume_request, command.client_token, now_ms):
@@ -110,14 +110,14 @@ def decide_resume(state: ExecutionState, command: Resume, now_ms: int, ids: Ids,
         draft.emit(ev.PauseWithdrawn(now_ms, command.client_token))
     elif head.is_paused:
         draft.emit(ev.ExecutionResumed(now_ms, now_ms, command.reason, command.client_token))
-        invoke_if_possible(draft, command.invoker, ids)
+        invoke_if_possible(draft, command.invoker)
     else:
         refusal = ResourceConflict(f"the execution is {head.status}; only a paused one can be resumed")
         return Decision(draft.events, effects_of(draft), refusal=refusal)
     return Decision(draft.events, effects_of(draft))
 
 
-def decide_delete(state: ExecutionState, _command: Delete, now_ms: int) -> Decision:
+def decide_delete(state: ExecutionState, _command: Delete, now_ms: int, _ids: Ids, _terms: Terms) -> Decision:
     """DELETING. Raises ResourceConflict unless the execution has ended."""
     if not state.head.has_ended:
         raise ResourceConflict(

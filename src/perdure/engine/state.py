@@ -20,7 +20,6 @@ class InFlight(msgspec.Struct, frozen=True):
     """
 
     epoch: int
-    request_id: str
     owner: str
     start_ms: int
     count: int = 0

@@ -77,10 +77,6 @@ class Ids(Protocol):
         """A new callback id that tells which execution it belongs to and that nobody can guess."""
         ...
 
-    def request_id(self) -> str:
-        """A new id for one invocation."""
-        ...
-
     def jitter(self) -> float:
         """A number from 0 to 1."""
         ...

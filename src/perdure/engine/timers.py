@@ -34,18 +34,15 @@ def next_due_ms(state: ExecutionState) -> int | None:
 def wake_at_ms(state: ExecutionState, now_ms: int, lease_ms: int | None) -> int | None:
     """The earliest moment at which somebody must look at the execution: `now_ms` if it is runnable or owes something.
 
-    An invocation in flight is looked at when its lease ends. Where one process owns the whole store (`lease_ms` None)
-    its own death ends the lease: the moment has then always come, and the owner knows better.
+    With an invocation in flight that is the end of its lease; what is due before is the owner's business. Where one
+    process owns the whole store (`lease_ms` None), its death ends the lease: for everybody else the moment has come.
     """
     head = state.head
-    if head.owed:
+    if head.in_flight is not None and not head.has_ended:
+        return head.in_flight.start_ms if lease_ms is None else now_ms + lease_ms
+    if head.owed or head.can_be_invoked(now_ms):
         return now_ms
-    due_ms = next_due_ms(state)
-    if due_ms is None:
-        return None
-    if head.in_flight is not None:
-        return min(due_ms, head.in_flight.start_ms if lease_ms is None else now_ms + lease_ms)
-    return now_ms if head.can_be_invoked(now_ms) else due_ms
+    return next_due_ms(state)
 
 
 def fire_due(draft: Draft, limit: int) -> None:

@@ -114,7 +114,6 @@ class InvocationStarted(Event, frozen=True, array_like=True, gc=False, tag=20):
     is_shown = False
 
     epoch: int
-    request_id: str
     owner: str
 
 
@@ -134,7 +133,7 @@ class InvocationCompleted(Event, frozen=True, array_like=True, gc=False, tag=21)
     """`retry_at_ms` is when a failed or lost invocation is tried again."""
 
     start_ms: int
-    request_id: str
+    epoch: int
     error: ErrorObject | None = None
     end: InvocationEnd = InvocationEnd.ANSWERED
     retry_at_ms: int | None = None

@@ -95,6 +95,11 @@ def new_execution_id(now_ms: int, entropy: bytes) -> str:
     return str(uuid.UUID(int=(now_ms & ((1 << 48) - 1)) << 80 | 7 << 76 | rand_a << 64 | 2 << 62 | rand_b))
 
 
+def request_id(execution_id: str, epoch: int) -> str:
+    """The request id of an invocation: the execution's id, its last digits moved by the invocation's number."""
+    return f"{execution_id[:-8]}{(int(execution_id[-8:], 16) + epoch) & 0xFFFFFFFF:08x}"
+
+
 def execution_key(execution_id: str) -> bytes:
     """The sixteen bytes under which a store keeps the execution; InvalidParameterValue if `execution_id` is no UUID."""
     try:

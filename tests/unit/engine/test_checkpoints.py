@@ -14,7 +14,7 @@ def test_every_accepted_checkpoint_spends_its_token() -> None:
     one = One()
     first = one.token
     one.checkpoint(step("a", "SUCCEED"))
-    with pytest.raises(StaleToken, match="^Invalid checkpoint token$"):
+    with pytest.raises(StaleToken, match=r"^Invalid checkpoint token$"):
         one.checkpoint(step("b", "SUCCEED"), token=first)
     assert one.token == cmd.Token(first.epoch, first.count + 1)
 

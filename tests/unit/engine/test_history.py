@@ -1,6 +1,6 @@
 """The history: reference sequences, numbering, what a replay is given.
 
-The sequences are those of the wire specification, section 5.4, which come from AWS's language-neutral conformance tests.
+The sequences are those of the wire specification, section 5.4, from AWS's language-neutral conformance tests.
 """
 
 from perdure.engine import commands as cmd

@@ -1,0 +1,70 @@
+"""Errors as they are recorded, and records as errors again."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from perdure.exceptions import (
+    DurableOperationError,
+    InterruptedStepError,
+    SerDesError,
+    StepInterruptedError,
+    is_recorded_as,
+    qualified_name,
+)
+from perdure.model.error import ErrorObject
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+FRAMES_MAX: Final = 20
+STACK_BYTES_MAX: Final = 8 * 1024
+_OWN: Final = str(Path(__file__).parent.parent)
+
+E = TypeVar("E", bound=DurableOperationError)
+
+
+def error_object(error: BaseException) -> ErrorObject:
+    """What is recorded of an error: message, qualified type, and where in the author's code it came from."""
+    if isinstance(error, (DurableOperationError, SerDesError)):
+        kind = SerDesError if isinstance(error, SerDesError) else type(error)
+        stack = tuple(error.stack_trace) if error.stack_trace else stack_of(error.__traceback__)
+        return ErrorObject(str(error), qualified_name(kind), error.data, stack)
+    return ErrorObject(_text_of(error), qualified_name(type(error)), None, stack_of(error.__traceback__))
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - an error that can't say what it is must not hide that it happened
+        return "(the error's own text could not be made)"
+
+
+def stack_of(trace: "TracebackType | None") -> tuple[str, ...] | None:
+    """The last frames of a traceback, outermost first, from the author's first frame on; at most 8 KiB."""
+    if trace is None:
+        return None
+    import traceback
+
+    frames = traceback.extract_tb(trace)
+    while frames and frames[0].filename.startswith(_OWN):
+        frames.pop(0)
+    lines = [line.rstrip("\n") for line in traceback.format_list(frames[-FRAMES_MAX:])]
+    while lines and sum(len(line.encode()) for line in lines) > STACK_BYTES_MAX:
+        lines.pop(0)
+    return tuple(lines) or None
+
+
+def rebuild(kind: type[E], error: ErrorObject | None, default: str) -> E:
+    """The error of an operation, made from what is recorded of it."""
+    if error is None:
+        return kind(default)
+    return kind(error.message or default, error.type, error.data, error.stack_trace)
+
+
+def rebuild_step(kind: type[DurableOperationError], error: ErrorObject | None, default: str) -> Exception:
+    """The error of a failed step or child: serialization failures and interruptions keep their own class."""
+    if error is not None and is_recorded_as(error.type, SerDesError):
+        return SerDesError(error.message, None, error.data, error.stack_trace)
+    if error is not None and is_recorded_as(error.type, StepInterruptedError):
+        return rebuild(InterruptedStepError, error, default)
+    return rebuild(kind, error, default)

@@ -1,0 +1,49 @@
+"""Who an operation is: its id from its place, and whether the journal has the same one in that place.
+
+Source: the official Python SDK's derivation of operation ids, which makes executions exchangeable.
+"""
+
+import hashlib
+
+from perdure.exceptions import NonDeterministicExecutionError
+from perdure.model.operation import Operation, OperationType
+
+
+def operation_id(prefix: str, number: int) -> str:
+    """The id of the `number`-th operation in the context whose own id is `prefix` (empty for the handler's)."""
+    text = f"{prefix}-{number}" if prefix else str(number)
+    return hashlib.blake2b(text.encode()).hexdigest()[:64]
+
+
+def check_identity(
+    record: Operation,
+    kind: OperationType,
+    sub_type: str,
+    name: str | None,
+    parent_id: str | None,
+    execution: str,
+) -> None:
+    """NonDeterministicExecutionError, showing both, if the journal has another operation than the code asks for."""
+    fields = (
+        ("type", record.type, kind),
+        ("subtype", record.sub_type or "", sub_type),
+        ("name", record.name or "", name or ""),
+        ("parent", record.parent_id or "", parent_id or ""),
+    )
+    different = [
+        f"{field} ({recorded or 'none'!r}, {asked or 'none'!r})"
+        for field, recorded, asked in fields
+        if recorded != asked
+    ]
+    if different:
+        raise NonDeterministicExecutionError(
+            f"replay of '{execution}' diverged at operation {record.number}: the journal has "
+            f"{_called(record.type, record.name)}, the code asked for {_called(kind, name)}. "
+            "Code before this point changed or is not deterministic; publish it as a new version, or move the choice "
+            f"into a step. Different (recorded, asked for): {', '.join(different)}",
+            record.id,
+        )
+
+
+def _called(kind: OperationType, name: str | None) -> str:
+    return f"{kind} '{name}'" if name else f"{kind} without a name"

@@ -1,0 +1,1 @@
+"""The operations, each written once: coroutines over a driver that blocks or awaits."""

@@ -1,0 +1,139 @@
+"""A condition: a STEP that is repeated, with its state kept between the polls."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Final, TypeVar, cast
+
+from perdure.exceptions import ExecutionError, InvocationError, WaitForConditionError
+from perdure.model.operation import Operation, OperationAction, OperationStatus, OperationType, OperationUpdate, Step
+from perdure.sdk.arity import first_or_both
+from perdure.sdk.errors import error_object, rebuild_step
+from perdure.sdk.journal import suspension
+from perdure.sdk.misuse import Body, active
+from perdure.sdk.scope import Scope
+from perdure.sdk.session import Session
+from perdure.serdes import deserialize, serialize
+from perdure.types import WaitForConditionCheckContext
+from perdure.waits import WaitForConditionConfig, WaitForConditionDecision
+
+T = TypeVar("T")
+SUB_TYPE: Final = "WaitForCondition"
+
+
+async def wait_for_condition(
+    session: Session,
+    scope: Scope,
+    check: Callable[..., T],
+    config: WaitForConditionConfig[T],
+    name: str | None,
+) -> T:
+    """The state with which the condition is met.
+
+    Raises WaitForConditionError if the check or the strategy raises, or the polls are exhausted.
+    """
+    takes_both = first_or_both(check, "the check", "state", "context")
+    operation_id, record = session.journal.begin(scope, OperationType.STEP, SUB_TYPE, name)
+    poll = _Poll(session, scope, operation_id, name, config, record)
+    if record is not None:
+        if record.status is OperationStatus.SUCCEEDED:
+            session.journal.passed(scope)
+            return cast(T, None) if record.result is None else cast(T, poll.read(record.result))
+        if record.is_terminal:
+            session.journal.passed(scope)
+            raise rebuild_step(WaitForConditionError, record.error, f"{poll} was {record.status.lower()}")
+        if record.status is OperationStatus.PENDING:
+            assert isinstance(record, Step)
+            raise suspension(f"the next poll of {poll}", record.next_attempt_ms)
+    if record is None or record.status is not OperationStatus.STARTED:
+        await session.driver.commit(scope, poll.update(OperationAction.START), durable=False)
+    try:
+        payload, decision = await poll.run(check, record.result if record is not None else None, takes_both=takes_both)
+    except ExecutionError:
+        raise
+    except InvocationError as error:
+        if error.is_retryable():
+            raise
+        raise await poll.give_up(error) from None
+    except Exception as error:  # noqa: BLE001 - whatever the author's check or strategy raises is recorded
+        raise await poll.give_up(error) from None
+    if decision.should_continue:
+        raise await poll.park(payload, decision.delay_seconds)
+    await session.driver.commit(scope, poll.update(OperationAction.SUCCEED, payload=payload), durable=True)
+    session.journal.passed(scope)
+    return cast(T, poll.read(payload))
+
+
+class _Poll:
+    """One look at the condition, and what is recorded of it."""
+
+    __slots__ = ("config", "name", "number", "operation_id", "scope", "serdes", "session")
+
+    def __init__(
+        self,
+        session: Session,
+        scope: Scope,
+        operation_id: str,
+        name: str | None,
+        config: WaitForConditionConfig[Any],
+        record: Operation | None,
+    ) -> None:
+        self.session = session
+        self.scope = scope
+        self.operation_id = operation_id
+        self.name = name
+        self.config = config
+        self.serdes = config.serdes or session.default_serdes
+        self.number = (record.attempt if isinstance(record, Step) else 0) + 1
+
+    def __str__(self) -> str:
+        return f"condition '{self.name or self.operation_id}'"
+
+    def update(self, action: OperationAction, **more: Any) -> OperationUpdate:
+        return OperationUpdate(
+            self.operation_id,
+            OperationType.STEP,
+            action,
+            self.name,
+            SUB_TYPE,
+            self.scope.parent_id,
+            at_ms=time.time_ns() // 1_000_000,
+            **more,
+        )
+
+    def write(self, state: Any) -> str:
+        return serialize(self.serdes, state, self.operation_id, self.session.arn)
+
+    def read(self, payload: str) -> Any:
+        return deserialize(self.serdes, payload, self.operation_id, self.session.arn)
+
+    async def run(
+        self, check: Callable[..., Any], recorded: str | None, *, takes_both: bool
+    ) -> tuple[str, WaitForConditionDecision]:
+        """Call the check with the state so far; return the new state's payload and what the strategy says of it."""
+        extra = {"operationId": self.operation_id, "operationName": self.name, "attempt": self.number}
+        context = WaitForConditionCheckContext(self.session.logger.with_extra(extra), self.number)
+        token = active.set(Body("check", self.name))
+        try:
+            state = self.read(recorded if recorded is not None else self.write(self.config.initial_state))
+            arguments = (state, context) if takes_both else (state,)
+            payload = self.write(await self.session.driver.call(lambda: check(*arguments)))
+            return payload, self.config.wait_strategy(self.read(payload), self.number)
+        finally:
+            active.reset(token)
+
+    async def park(self, payload: str, delay_s: int) -> BaseException:
+        """Record the state and return the suspension until the next poll."""
+        if delay_s < 1:
+            logging.getLogger("perdure").warning("a poll delay of %s s was raised to 1 s", delay_s)
+            delay_s = 1
+        update = self.update(OperationAction.RETRY, payload=payload, next_attempt_delay_s=delay_s)
+        await self.session.driver.park(self.scope, update)
+        return suspension(f"the next poll of {self}", time.time_ns() // 1_000_000 + delay_s * 1000)
+
+    async def give_up(self, error: Exception) -> Exception:
+        """Record the failure and return what a replay would raise."""
+        recorded = error_object(error)
+        await self.session.driver.commit(self.scope, self.update(OperationAction.FAIL, error=recorded), durable=True)
+        self.session.journal.passed(self.scope)
+        return rebuild_step(WaitForConditionError, recorded, "the condition failed")

@@ -1,0 +1,180 @@
+"""STEP: run a body, record what it returned; try it again if it failed."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar, cast
+
+from perdure.config import RetryStrategy, StepConfig, StepSemantics
+from perdure.exceptions import (
+    ExecutionError,
+    RetryableSerDesError,
+    SerDesError,
+    StepError,
+    StepInterruptedError,
+    qualified_name,
+)
+from perdure.model.error import ErrorObject
+from perdure.model.operation import (
+    Operation,
+    OperationAction,
+    OperationStatus,
+    OperationType,
+    OperationUpdate,
+    Step,
+)
+from perdure.retries import RetryPresets
+from perdure.sdk.arity import takes_context
+from perdure.sdk.errors import error_object, rebuild_step
+from perdure.sdk.journal import suspension
+from perdure.sdk.misuse import Body, active
+from perdure.sdk.scope import Scope
+from perdure.sdk.session import Session
+from perdure.serdes import SerDes, deserialize, serialize
+from perdure.types import StepContext
+
+T = TypeVar("T")
+Status = OperationStatus
+
+DEFAULT_CONFIG: Final = StepConfig()
+DEFAULT_RETRY: Final = RetryPresets.default()
+SUB_TYPE: Final = "Step"
+
+_OVER: Final = frozenset({Status.FAILED, Status.CANCELLED, Status.STOPPED, Status.TIMED_OUT})
+
+
+async def step(
+    session: Session,
+    scope: Scope,
+    body: Callable[..., T | Awaitable[T]],
+    name: str | None,
+    config: StepConfig,
+) -> T:
+    """The recorded result of `body`, which runs if there is none yet.
+
+    Raises StepError once it has failed for good, SerDesError if its result can't be recorded.
+    """
+    sub_type = config.sub_type or SUB_TYPE
+    serdes = config.serdes or session.default_serdes
+    operation_id, record = session.journal.begin(scope, OperationType.STEP, sub_type, name)
+    if record is not None:
+        status = record.status
+        if status is Status.SUCCEEDED:
+            value = cast(T, _read(serdes, record.result, operation_id, session))
+            session.journal.passed(scope)
+            return value
+        if status in _OVER:
+            session.journal.passed(scope)
+            raise rebuild_step(StepError, record.error, f"step '{name or operation_id}' was {status.lower()}")
+        if status is Status.PENDING:
+            assert isinstance(record, Step)
+            raise suspension(f"the next attempt of step '{name or operation_id}'", record.next_attempt_ms)
+    attempt = _Attempt(session, scope, operation_id, name, sub_type, config, record)
+    if record is not None and record.status is Status.STARTED and config.step_semantics is _AT_MOST_ONCE:
+        text = f"step '{name or operation_id}' was interrupted: whether it took effect is unknown"
+        raise await attempt.judge(StepInterruptedError(text, operation_id))
+    if record is None or record.status is not Status.STARTED:
+        await attempt.start()
+    return cast(T, await attempt.run(body, serdes))
+
+
+_AT_MOST_ONCE: Final = StepSemantics.AT_MOST_ONCE_PER_RETRY
+
+
+def _read(serdes: SerDes[Any] | None, payload: str | None, operation_id: str, session: Session) -> Any:
+    return None if payload is None else deserialize(serdes, payload, operation_id, session.arn)
+
+
+class _Attempt:
+    """One run of a step's body, and what is recorded of it."""
+
+    __slots__ = ("config", "name", "number", "operation_id", "scope", "session", "sub_type")
+
+    def __init__(
+        self,
+        session: Session,
+        scope: Scope,
+        operation_id: str,
+        name: str | None,
+        sub_type: str,
+        config: StepConfig,
+        record: Operation | None,
+    ) -> None:
+        self.session = session
+        self.scope = scope
+        self.operation_id = operation_id
+        self.name = name
+        self.sub_type = sub_type
+        self.config = config
+        self.number = (record.attempt if isinstance(record, Step) else 0) + 1
+
+    def update(self, action: OperationAction, **more: Any) -> OperationUpdate:
+        return OperationUpdate(
+            self.operation_id,
+            OperationType.STEP,
+            action,
+            self.name,
+            self.sub_type,
+            self.scope.parent_id,
+            at_ms=time.time_ns() // 1_000_000,
+            **more,
+        )
+
+    async def start(self) -> None:
+        """At most once: the START is on disk before the body runs. At least once: it travels with the result."""
+        durable = self.config.step_semantics is _AT_MOST_ONCE
+        await self.session.driver.commit(self.scope, self.update(OperationAction.START), durable=durable)
+
+    async def run(self, body: Callable[..., Any], serdes: SerDes[Any] | None) -> Any:
+        """Run the body and record its result; what is returned is what a replay would read."""
+        session = self.session
+        token = active.set(Body("step", self.name))
+        try:
+            context = self.context()
+            returned = await session.driver.call((lambda: body(context)) if takes_context(body) else body)
+            payload = serialize(serdes, returned, self.operation_id, session.arn)
+            value = _read(serdes, payload, self.operation_id, session)
+        except (ExecutionError, RetryableSerDesError):
+            raise
+        except SerDesError as error:
+            failure: Exception = error
+        except Exception as error:  # noqa: BLE001 - whatever the author's body raises is judged
+            failure = error
+        else:
+            await session.driver.commit(self.scope, self.update(OperationAction.SUCCEED, payload=payload), durable=True)
+            session.journal.passed(self.scope)
+            return value
+        finally:
+            active.reset(token)
+        if isinstance(failure, SerDesError):
+            raise await self.give_up(failure) from None
+        raise await self.judge(failure) from None
+
+    def context(self) -> StepContext:
+        extra = {"operationId": self.operation_id, "operationName": self.name, "attempt": self.number}
+        logger = self.session.logger.with_extra(extra)
+        return StepContext(logger, self.number, self.operation_id, self.session.execution_id)
+
+    async def judge(self, error: Exception) -> BaseException:
+        """Ask the strategy whether to try again, record that, and return what to raise."""
+        strategy: RetryStrategy = self.config.retry_strategy or self.session.default_retry or DEFAULT_RETRY
+        decision = strategy(error, self.number)
+        if not decision.should_retry:
+            return await self.give_up(error)
+        delay_s = decision.delay_seconds
+        if delay_s < 1:
+            logging.getLogger("perdure").warning("a retry delay of %s s was raised to 1 s", delay_s)
+            delay_s = 1
+        update = self.update(OperationAction.RETRY, error=error_object(error), next_attempt_delay_s=delay_s)
+        await self.session.driver.park(self.scope, update)
+        due_ms = time.time_ns() // 1_000_000 + delay_s * 1000
+        return suspension(f"the next attempt of step '{self.name or self.operation_id}'", due_ms)
+
+    async def give_up(self, error: Exception) -> Exception:
+        """Record the failure and return what a replay would raise."""
+        recorded = error_object(error)
+        if isinstance(error, StepInterruptedError):
+            recorded = ErrorObject(recorded.message, qualified_name(StepInterruptedError))
+        await self.session.driver.commit(self.scope, self.update(OperationAction.FAIL, error=recorded), durable=True)
+        self.session.journal.passed(self.scope)
+        return rebuild_step(StepError, recorded, "the step failed")

@@ -1,0 +1,60 @@
+"""Where in the tree of contexts the code is: the counter that ids come from, and what has become of the context."""
+
+from perdure.exceptions import SuspendExecution
+
+
+class Scope:
+    """The place of one context. `prefix` makes the ids of its operations, `parent_id` is what they record as parent.
+
+    The two differ in a virtual context, which records nothing itself. `suspended` is set once the context can't go on
+    in this invocation, `is_closed` once it has recorded its end.
+    """
+
+    __slots__ = (
+        "counter",
+        "is_closed",
+        "is_replaying",
+        "is_virtual",
+        "name",
+        "outer",
+        "parent_id",
+        "prefix",
+        "suspended",
+        "upcoming_id",
+    )
+
+    def __init__(
+        self,
+        prefix: str = "",
+        parent_id: str | None = None,
+        outer: "Scope | None" = None,
+        name: str | None = None,
+        *,
+        is_replaying: bool,
+        is_virtual: bool = False,
+    ) -> None:
+        self.prefix = prefix
+        self.parent_id = parent_id
+        self.outer = outer
+        self.name = name
+        self.is_replaying = is_replaying
+        self.is_virtual = is_virtual
+        self.counter = 0
+        self.upcoming_id: str | None = None
+        self.suspended: SuspendExecution | None = None
+        self.is_closed = False
+
+    @property
+    def is_orphaned(self) -> bool:
+        """This context or one around it has recorded its end: nothing in it may be recorded any more."""
+        scope: Scope | None = self
+        while scope is not None:
+            if scope.is_closed:
+                return True
+            scope = scope.outer
+        return False
+
+    def __str__(self) -> str:
+        if self.outer is None:
+            return "the handler's context"
+        return f"the child context '{self.name}'" if self.name else "an unnamed child context"

@@ -1,0 +1,54 @@
+"""What all operations of one invocation share."""
+
+from typing import TYPE_CHECKING, Any, Final
+
+from perdure.sdk.drivers.protocol import Driver
+from perdure.sdk.journal import Journal
+from perdure.sdk.misuse import Guard
+
+if TYPE_CHECKING:
+    from perdure.config import RetryStrategy
+    from perdure.logger import Logger
+    from perdure.serdes import SerDes
+
+INLINE_BYTES_MAX: Final = 256 * 1024
+"""A child's result over this is not stored: a replay makes it again (Lambda Developer Guide)."""
+
+
+class Session:
+    """One invocation, as its handler's side sees it."""
+
+    __slots__ = (
+        "arn",
+        "default_retry",
+        "default_serdes",
+        "driver",
+        "execution_id",
+        "guard",
+        "journal",
+        "lambda_context",
+        "logger",
+    )
+
+    def __init__(
+        self,
+        *,
+        arn: str,
+        execution_id: str,
+        journal: Journal,
+        driver: Driver,
+        logger: "Logger",
+        guard: Guard = Guard.ERROR,
+        default_retry: "RetryStrategy | None" = None,
+        default_serdes: "SerDes[Any] | None" = None,
+        lambda_context: Any = None,
+    ) -> None:
+        self.arn = arn
+        self.execution_id = execution_id
+        self.journal = journal
+        self.driver = driver
+        self.logger = logger
+        self.guard = guard
+        self.default_retry = default_retry
+        self.default_serdes = default_serdes
+        self.lambda_context = lambda_context

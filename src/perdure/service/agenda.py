@@ -1,0 +1,122 @@
+"""When somebody must look at which execution: the near future in memory, the rest on disk.
+
+`covered_until_ms` is how far ahead the store has been scanned: what is due until then is here, what is due later need
+not be. So a million sleeping executions cost nothing but the few that are due soon. Executions that could go on but
+find no free place wait in `ready`, first come, first served.
+"""
+
+import heapq
+import threading
+from collections import deque
+from collections.abc import Iterable
+from typing import Final
+
+HORIZON_MS: Final = 60_000
+SIZE_MAX: Final = 50_000
+"""So many executions are held in memory at the most (about 150 bytes each); a scan that finds more sees less far."""
+
+
+class Agenda:
+    """Moments and the executions to look at then. Safe to use from any thread."""
+
+    def __init__(self, *, horizon_ms: int = HORIZON_MS, size_max: int = SIZE_MAX) -> None:
+        self.horizon_ms = horizon_ms
+        self.size_max = size_max
+        self.covered_until_ms = -1
+        self._lock = threading.RLock()
+        self._heap: list[tuple[int, str]] = []
+        self._at: dict[str, tuple[int, str]] = {}
+        self._ready: deque[tuple[str, str, int]] = deque()
+        self._is_ready: set[str] = set()
+        self.earlier = threading.Condition(self._lock)
+        """Notified when something is to be looked at earlier than anything before."""
+
+    def schedule(self, execution_id: str, function: str, at_ms: int | None) -> None:
+        """Look at this execution at `at_ms`, and not at the moment that was scheduled before."""
+        with self._lock:
+            self._schedule(execution_id, function, at_ms)
+
+    def _schedule(self, execution_id: str, function: str, at_ms: int | None) -> None:
+        before = self._at.get(execution_id)
+        if at_ms is None or at_ms > self.covered_until_ms:
+            if before is not None:
+                del self._at[execution_id]
+            return
+        if before is not None and before[0] == at_ms:
+            return
+        self._at[execution_id] = (at_ms, function)
+        is_first = not self._heap or at_ms < self._heap[0][0]
+        heapq.heappush(self._heap, (at_ms, execution_id))
+        if is_first:
+            self.earlier.notify_all()
+
+    def cover(self, found: Iterable[tuple[str, str, int]], until_ms: int) -> None:
+        """Take in what a scan of the store has found to be due until `until_ms`."""
+        with self._lock:
+            self.covered_until_ms = max(self.covered_until_ms, until_ms)
+            for execution_id, function, at_ms in found:
+                if execution_id not in self._at and execution_id not in self._is_ready:
+                    self._schedule(execution_id, function, at_ms)
+
+    def forget_from(self, at_ms: int) -> None:
+        """The memory is full: what is due from `at_ms` on has to be found by another scan."""
+        with self._lock:
+            self.covered_until_ms = min(self.covered_until_ms, at_ms)
+
+    def pop_due(self, now_ms: int, limit: int) -> list[tuple[str, str]]:
+        """The executions that are due, with their functions; they are on the agenda no more."""
+        due: list[tuple[str, str]] = []
+        with self._lock:
+            heap = self._heap
+            while heap and heap[0][0] <= now_ms and len(due) < limit:
+                at_ms, execution_id = heapq.heappop(heap)
+                entry = self._at.get(execution_id)
+                if entry is not None and entry[0] == at_ms:
+                    del self._at[execution_id]
+                    due.append((execution_id, entry[1]))
+        return due
+
+    def next_at_ms(self) -> int:
+        """The moment of the first entry, or the one at which the next scan is due."""
+        with self._lock:
+            heap = self._heap
+            while heap and self._at.get(heap[0][1], (None,))[0] != heap[0][0]:
+                heapq.heappop(heap)
+            scan_at_ms = self.covered_until_ms - self.horizon_ms // 2
+            return min(heap[0][0], scan_at_ms) if heap else scan_at_ms
+
+    # --- executions without a place --------------------------------------------------------------------------
+
+    def add_ready(self, execution_id: str, function: str, now_ms: int) -> None:
+        """This execution can go on as soon as there is a place for it."""
+        with self._lock:
+            if execution_id in self._is_ready:
+                return
+            if len(self._ready) >= self.size_max:
+                self.covered_until_ms = min(self.covered_until_ms, now_ms - 1)
+                return
+            self._is_ready.add(execution_id)
+            self._ready.append((execution_id, function, now_ms))
+
+    def pop_ready(self) -> tuple[str, str] | None:
+        """The execution that has been ready for longest."""
+        with self._lock:
+            if not self._ready:
+                return None
+            execution_id, function, _since_ms = self._ready.popleft()
+            self._is_ready.discard(execution_id)
+            return execution_id, function
+
+    def put_back(self, execution_id: str, function: str, now_ms: int) -> None:
+        """There was no place for it after all: it is the first again."""
+        with self._lock:
+            if execution_id not in self._is_ready:
+                self._is_ready.add(execution_id)
+                self._ready.appendleft((execution_id, function, now_ms))
+
+    @property
+    def ready_count(self) -> int:
+        return len(self._ready)
+
+    def __len__(self) -> int:
+        return len(self._at)

@@ -1,0 +1,69 @@
+"""What passes between the service and the workers."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from perdure.engine.commands import Token
+from perdure.model.error import ErrorObject
+from perdure.model.operation import Operation
+
+
+class Invocation(msgspec.Struct, frozen=True):
+    """The right to move one execution on, and what its handler has to know.
+
+    `operations` are what a replay needs, in the order in which they started, without the EXECUTION operation.
+    """
+
+    execution_id: str
+    arn: str
+    name: str
+    function: str
+    version: str
+    epoch: int
+    request_id: str
+    token: Token
+    input: str | None
+    start_ms: int
+    execution_start_ms: int
+    operations: Sequence[Operation]
+    updated_ids: tuple[str, ...] = ()
+    tenant_id: str | None = None
+    trace_header: str | None = None
+
+
+class Call(msgspec.Struct, frozen=True):
+    """A function that is not durable is called for a chained invoke; `answer` takes its result, JSON text, or error."""
+
+    function: str
+    version: str
+    input: str | None
+    answer: Callable[[str | None, ErrorObject | None], None]
+
+
+class Checkpointed(msgspec.Struct, frozen=True):
+    """A checkpoint's answer: the next token, None if there is none, and what the handler has not seen yet."""
+
+    token: Token | None
+    operations: Sequence[Operation]
+
+
+class Dispatcher(Protocol):
+    """The workers of a process, as the service sees them: places, and work to put into them."""
+
+    def reserve(self, function: str) -> bool:
+        """Take a place for an invocation of this function; False if there is none free, or nobody to run it."""
+        ...
+
+    def release(self) -> None:
+        """Give back a place that was not needed after all."""
+        ...
+
+    def run(self, invocation: Invocation) -> None:
+        """Run the handler in the place that was reserved."""
+        ...
+
+    def call(self, call: Call) -> None:
+        """Call a function that is not durable, when there is a thread for it."""
+        ...

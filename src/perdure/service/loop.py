@@ -1,0 +1,282 @@
+"""Carry a command out and then act: run invocations where there is a place, begin children, tell parents.
+
+What an effect owes to another execution stands in the journal until it is confirmed there; if acting on it fails now,
+it is asked for again.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from perdure.engine import commands as cmd
+from perdure.engine.history import visible_operations
+from perdure.engine.state import ExecutionState
+from perdure.engine.timers import next_due_ms, wake_at_ms
+from perdure.model import event as ev
+from perdure.model.error import ErrorObject, ResourceNotFound, ServiceError, StoreError
+from perdure.model.execution import ParentLink
+from perdure.model.ids import Home, request_id
+from perdure.model.operation import OperationStatus
+from perdure.service.agenda import Agenda
+from perdure.service.functions import Functions
+from perdure.service.invocation import Call, Dispatcher, Invocation
+from perdure.service.ledger import Ledger
+
+R = TypeVar("R")
+Watcher = Callable[[ExecutionState, Sequence[ev.Event]], None]
+BeginChild = Callable[[cmd.StartChild, ParentLink], None]
+
+log: Final = logging.getLogger("perdure.service")
+
+
+class Loop:
+    """The one place where decisions become deeds. `ours` are the epochs of this process's invocations, by execution."""
+
+    def __init__(self, dispatcher: Dispatcher, agenda: Agenda, functions: Functions, home: Home, owner: str) -> None:
+        self.agenda = agenda
+        self.owner = owner
+        self.ours: dict[str, int] = {}
+        self.is_closing = False
+        self.unended: list[Callable[[], None]] = []
+        self.watchers: dict[str, list[Watcher]] = {}
+        self._dispatcher = dispatcher
+        self._functions = functions
+        self._home = home
+        self._calls: set[tuple[str, str]] = set()
+        self._waiters: dict[str, list[threading.Event]] = {}
+        self._lock = threading.Lock()
+
+    def bind(self, ledger: Ledger, begin_child: BeginChild) -> None:
+        """Give the loop the ledger that calls its `kept`, and the way to begin the child of a chained invoke."""
+        self._ledger = ledger
+        self._begin_child = begin_child
+
+    # --- carrying out --------------------------------------------------------------------------------------------
+
+    def do(self, execution_id: str, command: cmd.Command, answer: Callable[[ExecutionState, cmd.Decision], R]) -> R:
+        """Carry `command` out and return what `answer` makes of it, after all of it is on disk.
+
+        A place that the command's invoker holds is used by the invocation that it starts, or stays with the caller.
+        """
+        hot = self._ledger.hot
+        entry = hot.pin(execution_id)
+        try:
+            with entry.lock:
+                decision, state = self._ledger.carry_out(entry, command)
+                answered = answer(state, decision)
+                invocation = self.invocation_of(state, decision)
+                function = state.head.function
+        finally:
+            hot.unpin(entry)
+        if decision.effects:
+            self.act(execution_id, function, decision.effects, invocation)
+        if decision.refusal is not None:
+            raise decision.refusal
+        return answered
+
+    def do_with_place(self, execution_id: str, command: cmd.Command) -> None:
+        """Carry out a command that may make the execution runnable, and have it run if there is a place."""
+        function = self._ledger.function_of(execution_id)
+        has_place = function is not None and self.reserve(function)
+        self.do_in_place(execution_id, command, has_place=has_place)
+
+    def do_in_place(self, execution_id: str, command: cmd.Command, *, has_place: bool) -> None:
+        """The same with the place that the caller has, or has not; it is used, or given back."""
+        is_used = False
+
+        def look(state: ExecutionState, decision: cmd.Decision) -> None:
+            nonlocal is_used
+            is_used = starts_invocation(decision)
+            if not is_used:
+                self.note_ready(state)
+
+        try:
+            invoker = self.owner if has_place else None
+            self.do(execution_id, msgspec.structs.replace(command, invoker=invoker), look)
+        finally:
+            if has_place and not is_used:
+                self._dispatcher.release()
+
+    def kept(self, state: ExecutionState, events: Sequence[ev.Event]) -> None:
+        """Events are on disk: know when to look again, and show them to who watches."""
+        head = state.head
+        ledger = self._ledger
+        now = head.in_flight
+        if now is None:
+            self.ours.pop(head.execution_id, None)
+        if now is not None and now.owner == self.owner:
+            due_ms = next_due_ms(state)
+        else:
+            due_ms = wake_at_ms(state, ledger.clock.now_ms(), ledger.store.lease_ms)
+        if due_ms is None or due_ms <= self.agenda.covered_until_ms:
+            self.agenda.schedule(head.execution_id, head.function, due_ms)
+        if self.watchers:
+            for watcher in self.watchers.get(head.execution_id, ()):
+                watcher(state, events)
+
+    # --- places --------------------------------------------------------------------------------------------------
+
+    def reserve(self, function: str) -> bool:
+        """Take a place for an invocation, if there is one."""
+        return not self.is_closing and self._dispatcher.reserve(function)
+
+    def release(self) -> None:
+        self._dispatcher.release()
+
+    def note_ready(self, state: ExecutionState) -> None:
+        """If the execution could go on, it waits for a place."""
+        now_ms = self._ledger.clock.now_ms()
+        head = state.head
+        if head.can_be_invoked(now_ms) and head.function in self._functions.names:
+            self.agenda.add_ready(head.execution_id, head.function, now_ms)
+
+    # --- acting --------------------------------------------------------------------------------------------------
+
+    def invocation_of(self, state: ExecutionState, decision: cmd.Decision) -> Invocation | None:
+        """Under the entry's lock: the invocation that the decision starts, if it starts one."""
+        if not decision.effects or not starts_invocation(decision):
+            return None
+        head = state.head
+        now = head.in_flight
+        assert now is not None
+        self.ours[head.execution_id] = now.epoch
+        return Invocation(
+            execution_id=head.execution_id,
+            arn=self.arn_of(state),
+            name=head.name or head.execution_id,
+            function=head.function,
+            version=head.version,
+            epoch=now.epoch,
+            request_id=request_id(head.execution_id, now.epoch),
+            token=cmd.Token(now.epoch, now.count),
+            input=head.input,
+            start_ms=now.start_ms,
+            execution_start_ms=head.start_ms,
+            operations=visible_operations(state.operations),
+            updated_ids=state.updated_ids,
+            tenant_id=head.tenant_id,
+            trace_header=head.trace_header,
+        )
+
+    def act(
+        self, execution_id: str, function: str, effects: Sequence[cmd.Effect], invocation: Invocation | None
+    ) -> None:
+        """Do what a decision wished for. What can't be done now and is owed is done later."""
+        for effect in effects:
+            if isinstance(effect, cmd.StartInvocation):
+                assert invocation is not None
+                self._dispatcher.run(invocation)
+                continue
+            try:
+                self._deeds[type(effect)](self, execution_id, effect)
+            except StoreError as error:
+                log.warning("an effect failed", extra={"execution": execution_id, "error": str(error)})
+                self.agenda.schedule(execution_id, function, self._ledger.clock.now_ms() + 1000)
+
+    def _end(self, execution_id: str, _effect: cmd.ExecutionEnded) -> None:
+        self.tell_waiters(execution_id)
+
+    def _start_child(self, execution_id: str, effect: cmd.StartChild) -> None:
+        try:
+            self._begin_child(effect, ParentLink(execution_id, effect.operation_id))
+        except StoreError:
+            raise
+        except ServiceError as error:
+            outcome = cmd.ChildOutcome(OperationStatus.FAILED, error=ErrorObject(error.message, error.code))
+            ended = cmd.EndChainedInvoke(
+                operation_id=effect.operation_id, outcome=outcome, child_id=effect.execution_id
+            )
+            self.do_with_place(execution_id, ended)
+        else:
+            self.do(execution_id, cmd.ConfirmChild(operation_id=effect.operation_id), _nothing)
+
+    def _call(self, execution_id: str, effect: cmd.CallFunction) -> None:
+        key = (execution_id, effect.operation_id)
+        with self._lock:
+            if key in self._calls:
+                return
+            self._calls.add(key)
+
+        def answer(result: str | None, error: ErrorObject | None) -> None:
+            status = OperationStatus.SUCCEEDED if error is None else OperationStatus.FAILED
+            outcome = cmd.ChildOutcome(status, result, error)
+            ended = cmd.EndChainedInvoke(operation_id=effect.operation_id, outcome=outcome)
+            try:
+                self.insist(lambda: self.do_with_place(execution_id, ended))
+            finally:
+                with self._lock:
+                    self._calls.discard(key)
+
+        self._dispatcher.call(Call(effect.function, effect.version, effect.input, answer))
+
+    def _tell_parent(self, execution_id: str, effect: cmd.TellParent) -> None:
+        parent = effect.parent
+        ended = cmd.EndChainedInvoke(operation_id=parent.operation_id, outcome=effect.outcome, child_id=execution_id)
+        try:
+            self.do_with_place(parent.execution_id, ended)
+        except ResourceNotFound:
+            log.info("the invoking execution is gone", extra={"execution": execution_id, "parent": parent.execution_id})
+        self.do(execution_id, cmd.ConfirmParentTold(), _nothing)
+
+    _deeds: Final[dict[type[Any], Callable[["Loop", str, Any], None]]] = {
+        cmd.ExecutionEnded: _end,
+        cmd.StartChild: _start_child,
+        cmd.CallFunction: _call,
+        cmd.TellParent: _tell_parent,
+    }
+
+    def insist(self, act: Callable[[], None]) -> None:
+        """Record what must be recorded; while the store can't take it, it is tried again every second."""
+        try:
+            act()
+        except StoreError as error:
+            log.warning("the store can't record an end now", extra={"error": str(error)})
+            self.unended.append(act)
+            with self.agenda.earlier:
+                self.agenda.earlier.notify_all()
+        except ResourceNotFound:
+            pass
+
+    # --- waiting -------------------------------------------------------------------------------------------------
+
+    def wait(self, execution_id: str, timeout_s: float | None) -> bool:
+        """Wait until an execution has ended; False if it has not within `timeout_s`."""
+        waiter = threading.Event()
+        with self._lock:
+            self._waiters.setdefault(execution_id, []).append(waiter)
+        try:
+            return self._ledger.read(execution_id, _has_ended) or waiter.wait(timeout_s)
+        finally:
+            with self._lock:
+                waiters = self._waiters.get(execution_id, [])
+                if waiter in waiters:
+                    waiters.remove(waiter)
+                    if not waiters:
+                        del self._waiters[execution_id]
+
+    def tell_waiters(self, execution_id: str) -> None:
+        """The execution has ended: whoever waits may go on."""
+        with self._lock:
+            waiters = self._waiters.pop(execution_id, ())
+        for waiter in waiters:
+            waiter.set()
+
+    def arn_of(self, state: ExecutionState) -> str:
+        head = state.head
+        name = head.name or head.execution_id
+        return self._home.execution_arn(head.function, head.version, name, head.execution_id)
+
+
+def starts_invocation(decision: cmd.Decision) -> bool:
+    return any(isinstance(effect, cmd.StartInvocation) for effect in decision.effects)
+
+
+def _nothing(_state: ExecutionState, _decision: cmd.Decision) -> None:
+    return None
+
+
+def _has_ended(state: ExecutionState) -> bool:
+    return state.head.has_ended

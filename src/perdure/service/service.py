@@ -1,0 +1,318 @@
+"""The service: all that can be asked of durable executions.
+
+Nothing is answered, and no effect happens, before what it rests on is on disk.
+"""
+
+import os
+import secrets
+import socket
+from collections.abc import Sequence
+
+import msgspec
+
+from perdure.engine import commands as cmd, tokens
+from perdure.engine.checkpoint import holds_right
+from perdure.engine.history import visible_operations
+from perdure.engine.state import ExecutionState
+from perdure.engine.terms import Ids, Terms
+from perdure.model.error import ErrorObject, InvalidParameterValue, ResourceNotFound, StaleToken, StoreError
+from perdure.model.ids import Home, execution_text
+from perdure.model.operation import Callback, ExecutionOperation, Operation, OperationStatus, OperationUpdate
+from perdure.service import histories
+from perdure.service.agenda import Agenda
+from perdure.service.clock import Clock, SystemClock
+from perdure.service.functions import Functions
+from perdure.service.hot import HotCache
+from perdure.service.ids import RandomIds
+from perdure.service.invocation import Checkpointed, Dispatcher, Invocation
+from perdure.service.ledger import Ledger
+from perdure.service.loop import Loop, Watcher, starts_invocation
+from perdure.service.starting import Started, Starter, StartRequest
+from perdure.service.timekeeper import Timekeeper
+from perdure.service.views import ExecutionView, view_of
+from perdure.store.protocol import PAGE_MAX, Page, Query, Store
+
+
+class OpenCallback(msgspec.Struct, frozen=True):
+    """A callback that somebody has to complete."""
+
+    callback_id: str
+    name: str | None
+    operation_id: str
+    execution_id: str
+    execution_name: str
+    function: str
+    start_ms: int
+    timeout_ms: int | None
+    heartbeat_ms: int | None
+
+
+class Service:
+    """Safe to use from any thread. It runs none itself: `tick` is to be called when `next_tick_ms` has come."""
+
+    def __init__(
+        self,
+        store: Store,
+        functions: Functions,
+        dispatcher: Dispatcher,
+        *,
+        home: Home | None = None,
+        terms: Terms | None = None,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+        owner: str | None = None,
+        hot: HotCache | None = None,
+        agenda: Agenda | None = None,
+    ) -> None:
+        self.store = store
+        self.functions = functions
+        self.owner = owner or f"{socket.gethostname()[:20]}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.clock = clock or SystemClock()
+        self.agenda = agenda or Agenda()
+        self._loop = Loop(dispatcher, self.agenda, functions, home or Home(), self.owner)
+        self.ledger = Ledger(store, self.clock, ids or RandomIds(), terms or Terms(), self._loop.kept, hot)
+        self._starter = Starter(self.ledger, self._loop, functions)
+        self._loop.bind(self.ledger, self._starter.begin_child)
+        self._timekeeper = Timekeeper(self.ledger, self._loop, functions)
+        self.next_tick_ms = self._timekeeper.next_tick_ms
+        self.tick = self._timekeeper.tick
+        self.place_freed = self._timekeeper.place_freed
+        self.sweep = self._timekeeper.sweep
+        store.listen(self._timekeeper.changed_elsewhere)
+
+    def close(self) -> None:
+        """Begin nothing any more; what is running may still record its end."""
+        self._loop.is_closing = True
+
+    # --- starting ------------------------------------------------------------------------------------------------
+
+    def start(self, requests: Sequence[StartRequest]) -> list[Started]:
+        """Begin executions, in one commit; those that exist with the same name and input are returned.
+
+        Raises ExecutionAlreadyStarted if a name is taken with another input; then none is begun.
+        """
+        return self._starter.start(requests)
+
+    # --- handlers ------------------------------------------------------------------------------------------------
+
+    def checkpoint(
+        self, execution_id: str, token: cmd.Token, updates: Sequence[OperationUpdate], client_token: str | None = None
+    ) -> Checkpointed:
+        """Apply `updates` to one execution, all or none, and return what its handler has not seen yet.
+
+        Raises StaleToken if another invocation has moved the execution on, and InvalidParameterValue if an update can't
+        be; in both cases nothing of it is stored.
+
+        Source: Lambda API 2025-12-01, CheckpointDurableExecution.
+        """
+        command = cmd.Checkpoint(
+            token=token, updates=updates, resolve=self.functions.resolve, client_token=client_token
+        )
+        return self._loop.do(execution_id, command, _checkpointed)
+
+    def state_page(
+        self, execution_id: str, token: cmd.Token, marker: int = 0, limit: int = PAGE_MAX
+    ) -> tuple[list[Operation], int | None]:
+        """A page of the operations that a replay needs, EXECUTION first, and the next marker; the token stays good.
+
+        Source: Lambda API 2025-12-01, GetDurableExecutionState.
+        """
+
+        def page(state: ExecutionState) -> tuple[list[Operation], int | None]:
+            if not holds_right(state.head, token):
+                raise StaleToken
+            operations = [_execution_operation(state), *visible_operations(state.operations)]
+            end = marker + limit
+            return operations[marker:end], end if end < len(operations) else None
+
+        return self.ledger.read(execution_id, page)
+
+    def end_invocation(
+        self, invocation: Invocation, token: cmd.Token, outcome: cmd.Outcome, updates: Sequence[OperationUpdate] = ()
+    ) -> None:
+        """Record how an invocation ended, and what follows; the place it had is free afterwards.
+
+        Raises InvalidParameterValue if `updates`, which it had not sent yet, can't be; then it has not ended. A store
+        that can't take it now is tried again until it can.
+        """
+        loop = self._loop
+        execution_id = invocation.execution_id
+        command = cmd.EndInvocation(
+            token=token,
+            outcome=outcome,
+            resolve=self.functions.resolve,
+            updates=updates,
+            invoker=None if loop.is_closing else loop.owner,
+        )
+        is_again = False
+
+        def look(_state: ExecutionState, decision: cmd.Decision) -> None:
+            nonlocal is_again
+            is_again = starts_invocation(decision)
+
+        try:
+            loop.do(execution_id, command, look)
+        except StoreError:
+            loop.insist(lambda: loop.do_with_place(execution_id, command))
+        except ResourceNotFound:
+            loop.ours.pop(execution_id, None)
+        if not is_again:
+            loop.release()
+            self.place_freed()
+
+    # --- callbacks -----------------------------------------------------------------------------------------------
+
+    def succeed_callback(self, callback_id: str, result: bytes | str | None = None) -> None:
+        """Complete a callback; an empty `result` leaves its result absent.
+
+        Raises ResourceNotFound, CallbackTimeout if it is closed, InvalidParameterValue if the result is no UTF-8 text.
+        """
+        if isinstance(result, bytes):
+            try:
+                result = result.decode()
+            except UnicodeDecodeError:
+                raise InvalidParameterValue("a callback's result must be UTF-8 text") from None
+        command = cmd.CompleteCallback(callback_id=callback_id, result=result or None)
+        self._loop.do_with_place(_execution_of(callback_id), command)
+
+    def fail_callback(self, callback_id: str, error: ErrorObject | None = None) -> None:
+        """Complete a callback with a failure."""
+        command = cmd.CompleteCallback(callback_id=callback_id, error=error, is_failure=True)
+        self._loop.do_with_place(_execution_of(callback_id), command)
+
+    def heartbeat_callback(self, callback_id: str) -> None:
+        """Say that work on a callback goes on: its heartbeat time-out begins anew."""
+        command = cmd.HeartbeatCallback(callback_id=callback_id)
+        self._loop.do_with_place(_execution_of(callback_id), command)
+
+    def open_callbacks(self, execution_id: str | None = None, *, limit: int = 1000) -> list[OpenCallback]:
+        """The callbacks that wait to be completed: of one execution, or the oldest of all."""
+        if execution_id is not None:
+            return self.ledger.read(execution_id, _open_callbacks)
+        found: list[OpenCallback] = []
+        after: str | None = None
+        while len(found) < limit:
+            page = self.store.open_callbacks(self.clock.now_ms(), after, 100)
+            for row in page.rows:
+                found += self.ledger.read(row.execution_id, _open_callbacks)
+            after = page.marker
+            if after is None:
+                break
+        return found[:limit]
+
+    # --- operators -----------------------------------------------------------------------------------------------
+
+    def stop(self, execution_id: str, error: ErrorObject | None = None) -> int:
+        """STOPPED at once; return when it ended. What has ended before stays as it is."""
+        return self._loop.do(execution_id, cmd.Stop(error=error), lambda state, _decision: state.head.end_ms or 0)
+
+    def pause(
+        self,
+        execution_id: str,
+        reason: str | None = None,
+        *,
+        is_timeout_paused: bool = True,
+        client_token: str | None = None,
+    ) -> None:
+        """No invocation starts until `resume`. Raises ResourceConflict unless the execution is RUNNING."""
+        command = cmd.Pause(reason=reason, is_timeout_paused=is_timeout_paused, client_token=client_token)
+        self._loop.do_with_place(execution_id, command)
+
+    def resume(self, execution_id: str, reason: str | None = None, *, client_token: str | None = None) -> None:
+        """Go on. Raises ResourceConflict unless the execution is paused."""
+        self._loop.do_with_place(execution_id, cmd.Resume(reason=reason, client_token=client_token))
+
+    def delete(self, execution_id: str) -> None:
+        """Remove an execution that has ended, with its history. Raises ResourceConflict if it has not."""
+        self._loop.do_with_place(execution_id, cmd.Delete())
+        self.ledger.forget(execution_id)
+        self.store.delete([execution_id])
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    def get(self, execution_id: str) -> ExecutionView:
+        """What is known of an execution; ResourceNotFound if there is none."""
+        return self.ledger.read(execution_id, lambda state: view_of(state, self._loop.arn_of(state)))
+
+    def operations(self, execution_id: str) -> list[Operation]:
+        """All operations of an execution, in the order in which they started."""
+        return self.ledger.read(execution_id, lambda state: list(state.operations.values()))
+
+    def history(
+        self, execution_id: str, *, marker: str | None = None, limit: int = 100, is_reversed: bool = False
+    ) -> histories.HistoryPage:
+        """A page of the history, oldest event first unless `is_reversed`.
+
+        Source: Lambda API 2025-12-01, GetDurableExecutionHistory.
+        """
+        read = histories.descending if is_reversed else histories.ascending
+        return self.ledger.read(execution_id, lambda state: read(self.store, state, marker, limit))
+
+    def search(self, query: Query) -> Page:
+        """Executions that fulfil all conditions of `query`."""
+        return self.store.search(query)
+
+    def wait(self, execution_id: str, timeout_s: float | None = None) -> bool:
+        """Wait until an execution has ended; False if it has not within `timeout_s`."""
+        return self._loop.wait(execution_id, timeout_s)
+
+    def watch(self, execution_id: str, watcher: Watcher) -> None:
+        """Call `watcher` with every commit of an execution that this process makes, once it is on disk, in order.
+
+        It is called under the execution's lock: it must be quick and must not call the service.
+        """
+        self._loop.watchers.setdefault(execution_id, []).append(watcher)
+
+
+def _execution_operation(state: ExecutionState) -> ExecutionOperation:
+    """The EXECUTION operation, which stands before all others."""
+    head = state.head
+    return ExecutionOperation(
+        id=head.execution_id,
+        number=0,
+        status=OperationStatus.STARTED,
+        start_ms=head.start_ms,
+        name=head.name or head.execution_id,
+        input=head.input,
+    )
+
+
+def _checkpointed(state: ExecutionState, decision: cmd.Decision) -> Checkpointed:
+    if decision.is_token_withheld or decision.refusal is not None:
+        return Checkpointed(None, ())
+    now = state.head.in_flight
+    assert now is not None
+    token = cmd.Token(now.epoch, now.count)
+    if decision.repeated is not None:
+        return Checkpointed(token, decision.repeated)
+    assert state.delivered is not None
+    return Checkpointed(token, state.delivered.operations)
+
+
+def _execution_of(callback_id: str) -> str:
+    key = tokens.callback_owner(callback_id)
+    if key is None:
+        raise InvalidParameterValue("Invalid callback id", hint=f"{callback_id[:60]!r} is none of ours")
+    return execution_text(key)
+
+
+def _open_callbacks(state: ExecutionState) -> list[OpenCallback]:
+    head = state.head
+    if head.has_ended:
+        return []
+    return [
+        OpenCallback(
+            operation.callback_id,
+            operation.name,
+            operation.id,
+            head.execution_id,
+            head.name or head.execution_id,
+            head.function,
+            operation.start_ms,
+            operation.timeout_ms,
+            operation.heartbeat_ms,
+        )
+        for operation_id in state.callback_ids.values()
+        if isinstance(operation := state.operations[operation_id], Callback)
+        and operation.status is OperationStatus.STARTED
+    ]

@@ -1,0 +1,1 @@
+"""Takes invocations and runs handlers. The one room, beside the test kit, that knows both the service and the SDK."""

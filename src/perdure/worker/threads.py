@@ -1,0 +1,127 @@
+"""Workers in threads: one for every invocation that runs, none for those that wait."""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from perdure.execution import definition_of
+from perdure.model.error import ServiceError
+from perdure.sdk.drivers.blocking import Linger
+from perdure.service.invocation import Call, Invocation
+from perdure.service.service import Service
+from perdure.worker.client import InProcessClient
+from perdure.worker.handlers import answer_call, run_and_end
+
+log: Final = logging.getLogger("perdure.worker")
+
+THREADS: Final = 64
+"""Handlers block their threads, so there are more of these than cores; a thread costs about 50 KiB once it has run."""
+
+
+class ThreadWorker:
+    """The dispatcher of a process: at most `threads` invocations at once, in threads that are made when needed.
+
+    `handlers` are the functions by name, durable ones and plain ones `f(event, context)`.
+    """
+
+    def __init__(self, handlers: Mapping[str, Callable[..., Any]], threads: int = THREADS) -> None:
+        self._handlers = dict(handlers)
+        self._definitions = {name: definition_of(handler) for name, handler in handlers.items()}
+        self._threads_max = threads
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._taken = 0
+        self._waiting_threads = 0
+        self._threads: list[threading.Thread] = []
+        self._work: queue.SimpleQueue[Invocation | Call | None] = queue.SimpleQueue()
+        self._running: dict[int, InProcessClient] = {}
+        self._linger = Linger()
+        self._is_closing = False
+        self._service: Service | None = None
+
+    def bind(self, service: Service) -> None:
+        """Give the worker the service that its handlers talk to."""
+        self._service = service
+
+    # --- places --------------------------------------------------------------------------------------------------
+
+    def reserve(self, function: str) -> bool:
+        with self._lock:
+            if self._is_closing or self._taken >= self._threads_max or self._definitions.get(function) is None:
+                return False
+            self._taken += 1
+            return True
+
+    def release(self) -> None:
+        with self._lock:
+            self._taken -= 1
+            if not self._taken:
+                self._idle.notify_all()
+
+    def run(self, invocation: Invocation) -> None:
+        self._put(invocation)
+
+    def call(self, call: Call) -> None:
+        self._put(call)
+
+    def _put(self, work: Invocation | Call) -> None:
+        """Queue work, with one more thread if all are busy and there may be more."""
+        self._work.put(work)
+        with self._lock:
+            if self._waiting_threads > 0:
+                self._waiting_threads -= 1
+            elif len(self._threads) < self._threads_max:
+                thread = threading.Thread(target=self._serve, name=f"perdure-worker-{len(self._threads)}", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+            else:
+                self._waiting_threads -= 1
+
+    # --- threads -------------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        while (work := self._work.get()) is not None:
+            try:
+                if isinstance(work, Call):
+                    answer_call(work, self._handlers[work.function])
+                else:
+                    self._invoke(work)
+            except Exception:
+                log.exception("a worker thread met an error of its own")
+            with self._lock:
+                self._waiting_threads += 1
+
+    def _invoke(self, invocation: Invocation) -> None:
+        service = self._service
+        definition = self._definitions[invocation.function]
+        assert service is not None
+        assert definition is not None
+        client = InProcessClient(service, invocation)
+        me = threading.get_ident()
+        self._running[me] = client
+        client.is_closing = self._is_closing
+        try:
+            run_and_end(service, invocation, definition, client, self._linger)
+        except ServiceError:
+            log.exception("the end of an invocation was refused", extra={"execution": invocation.execution_id})
+        finally:
+            del self._running[me]
+
+    # --- the end -------------------------------------------------------------------------------------------------
+
+    def close(self, timeout_s: float) -> bool:
+        """Start nothing more; let what runs come to its next checkpoint and hand it back. False if some still run."""
+        deadline = time.monotonic() + timeout_s
+        with self._lock:
+            self._is_closing = True
+            for client in list(self._running.values()):
+                client.is_closing = True
+            while self._taken and (left := deadline - time.monotonic()) > 0:
+                self._idle.wait(left)
+            is_idle = not self._taken
+        for _ in self._threads:
+            self._work.put(None)
+        return is_idle
