@@ -99,10 +99,8 @@ class DurableContext:
     def __init__(self, session: Session, scope: Scope) -> None:
         self._session = session
         self._scope = scope
-        self._logger = session.logger
-        if scope.outer is not None and scope.parent_id is not None:
-            self._logger = session.logger.with_extra({"parentId": scope.parent_id})
-        self._logger = self._logger.with_extra({}, self.is_replaying)
+        extra = {"parentId": scope.parent_id} if scope.outer is not None and scope.parent_id is not None else {}
+        self._logger = session.logger.with_extra(extra, self.is_replaying)
 
     # --- what the context is -------------------------------------------------------------------------------------
 
@@ -122,8 +120,8 @@ class DurableContext:
 
     def set_logger(self, new_logger: "LoggerInterface") -> None:
         """Send the records of this context, and of the contexts made from it from now on, to another logger."""
-        self._session.logger = Logger(new_logger, self._session.logger._extra)
-        self._logger = Logger(new_logger, self._logger._extra, self.is_replaying)
+        self._session.logger = self._session.logger.with_logger(new_logger)
+        self._logger = self._logger.with_logger(new_logger)
 
     @property
     def is_virtual(self) -> bool:

@@ -110,5 +110,5 @@ def default_name(handler: Callable[..., Any]) -> str:
     if module == "__main__":
         file = getattr(sys.modules.get("__main__"), "__file__", None)
         module = Path(file).stem if file else "main"
-    text = f"{module.rpartition('.')[2]}-{handler.__qualname__.replace('<locals>.', '')}"
-    return re.sub(r"[^a-zA-Z0-9_-]+", "-", text)[-64:].strip("-") or "function"
+    text = f"{module.rpartition('.')[2]}-{getattr(handler, '__name__', type(handler).__name__)}"
+    return re.sub(r"[^a-zA-Z0-9_-]+", "-", text)[:64].strip("-") or "function"

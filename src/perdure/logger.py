@@ -19,19 +19,24 @@ _FRAMES: Final = 3
 
 
 class Logger:
-    """A logger of a context or a body. `is_replaying` says whether records are dropped now."""
+    """A logger of a context or a body. `is_replaying` says whether records are dropped now.
 
-    __slots__ = ("_extra", "_is_replaying", "_logger")
+    What a record carries is put together when there is one: most bodies never log.
+    """
+
+    __slots__ = ("_extra", "_is_replaying", "_logger", "_outer")
 
     def __init__(
         self,
         logger: "LoggerInterface | None",
         extra: Mapping[str, object],
         is_replaying: Callable[[], bool] | None = None,
+        outer: "Logger | None" = None,
     ) -> None:
         self._logger = logger
         self._extra = extra
         self._is_replaying = is_replaying
+        self._outer = outer
 
     def get_logger(self) -> "LoggerInterface":
         """The logger that the records go to."""
@@ -39,7 +44,14 @@ class Logger:
 
     def with_extra(self, extra: Mapping[str, object], is_replaying: Callable[[], bool] | None = None) -> "Logger":
         """The same logger with more to say of where it is."""
-        return Logger(self._logger, {**self._extra, **extra}, is_replaying)
+        return Logger(self._logger, extra, is_replaying, self)
+
+    def with_logger(self, logger: "LoggerInterface") -> "Logger":
+        """Another logger that says the same of where it is."""
+        return Logger(logger, self._extra, self._is_replaying, self._outer)
+
+    def _all_extra(self) -> dict[str, object]:
+        return {**self._outer._all_extra(), **self._extra} if self._outer is not None else dict(self._extra)
 
     def debug(self, msg: object, *args: object, extra: Mapping[str, object] | None = None) -> None:
         self._log(logging.DEBUG, "debug", msg, args, extra)
@@ -71,7 +83,7 @@ class Logger:
     ) -> None:
         if not self.isEnabledFor(level):
             return
-        merged: dict[str, object] = {**self._extra, **extra} if extra else dict(self._extra)
+        merged = {**self._all_extra(), **(extra or {})}
         logger = self.get_logger()
         if isinstance(logger, logging.Logger):
             logger.log(level, msg, *args, extra=merged, exc_info=method == "exception", stacklevel=_FRAMES)

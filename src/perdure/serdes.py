@@ -208,6 +208,8 @@ def encode(value: Any) -> str:
     if kind is str:
         quoted: str = _quote(value)
         return quoted
+    if kind is int:
+        return int.__repr__(value)
     if value is None:
         return "null"
     try:

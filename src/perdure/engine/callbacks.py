@@ -32,7 +32,7 @@ def decide_completion(
         else:
             draft.emit(ev.CallbackSucceeded(now_ms, callback.id, command.result))
         invoke_if_possible(draft, command.invoker)
-    return Decision(draft.events, effects_of(draft), refusal=refusal)
+    return Decision(draft.events, effects_of(draft), refusal=refusal, draft=draft)
 
 
 def decide_heartbeat(
@@ -42,7 +42,7 @@ def decide_heartbeat(
     draft, callback, refusal = _open_callback(state, command.callback_id, now_ms, terms)
     if refusal is None and callback.heartbeat_timeout_s:
         draft.emit(ev.CallbackHeartbeat(now_ms, callback.id))
-    return Decision(draft.events, effects_of(draft), refusal=refusal)
+    return Decision(draft.events, effects_of(draft), refusal=refusal, draft=draft)
 
 
 def _open_callback(

@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from perdure.engine.draft import Draft
 from perdure.model.error import ErrorObject, ServiceError
 from perdure.model.event import Event
 from perdure.model.execution import DurableConfig, ParentLink
@@ -232,3 +233,5 @@ class Decision(msgspec.Struct, frozen=True):
     refusal: ServiceError | None = None
     repeated: tuple[Operation, ...] | None = None
     is_token_withheld: bool = False
+    draft: Draft | None = None
+    """The state as the events make it, for `adopt`; None if there were too few to be worth one."""

@@ -137,7 +137,7 @@ def decide_end(state: ExecutionState, command: EndInvocation, now_ms: int, ids: 
         apply_updates(draft, command.updates, command.resolve, ids, terms.limits)
     end_with(draft, command, ids, terms)
     invoke_if_possible(draft, command.invoker)
-    return Decision(draft.events, effects_of(draft))
+    return Decision(draft.events, effects_of(draft), draft=draft)
 
 
 def decide_lose(state: ExecutionState, command: LoseInvocation, now_ms: int, ids: Ids, terms: Terms) -> Decision:
@@ -152,7 +152,7 @@ def decide_lose(state: ExecutionState, command: LoseInvocation, now_ms: int, ids
     else:
         crash(draft, command.error, ids, terms, is_lost=True)
     invoke_if_possible(draft, command.invoker)
-    return Decision(draft.events, [*effects_owed(draft), *effects_of(draft)])
+    return Decision(draft.events, [*effects_owed(draft), *effects_of(draft)], draft=draft)
 
 
 def decide_wake(state: ExecutionState, command: Wake, now_ms: int, _ids: Ids, terms: Terms) -> Decision:
@@ -161,4 +161,4 @@ def decide_wake(state: ExecutionState, command: Wake, now_ms: int, _ids: Ids, te
     owed = effects_owed(draft)
     fire_due(draft, terms.limits.timers_per_commit)
     invoke_if_possible(draft, command.invoker)
-    return Decision(draft.events, [*owed, *effects_of(draft)])
+    return Decision(draft.events, [*owed, *effects_of(draft)], draft=draft)

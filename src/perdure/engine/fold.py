@@ -21,7 +21,7 @@ from perdure.engine.state import (
 from perdure.engine.transitions import advance
 from perdure.model import event as ev
 from perdure.model.execution import EXECUTION_TIMEOUT_S_MAX, DurableConfig, ExecutionStatus
-from perdure.model.operation import Callback, Operation
+from perdure.model.operation import Callback, ChainedInvoke, Operation
 
 SERVICE_CHANGES: Final[frozenset[type[ev.Event]]] = frozenset(
     {
@@ -37,6 +37,11 @@ SERVICE_CHANGES: Final[frozenset[type[ev.Event]]] = frozenset(
     }
 )
 """Changes of operations that the handler has to be told of."""
+
+NEVER_PENDING: Final[frozenset[type[ev.Event]]] = frozenset(
+    {ev.StepStarted, ev.ContextStarted, ev.ContextSucceeded, ev.ContextFailed}
+)
+"""Events that neither begin nor end a wait of the execution for something outside."""
 
 SERVICE_NOTES: Final[frozenset[type[ev.Event]]] = frozenset({ev.CallbackHeartbeat, ev.ChildStarted})
 """Changes of operations that concern the service alone. All other operation events come from the handler."""
@@ -202,14 +207,15 @@ def apply_to_head(head: Head, event: ev.Event, before: Operation | None, after: 
         return
     if before is None:
         head.operation_count += 1
-    old, new = pendings_of(before), pendings_of(after)
-    if old is not new:
-        head.waits += new.waits - old.waits
-        head.retries += new.retries - old.retries
-        head.open_callbacks += new.callbacks - old.callbacks
-        head.invokes += new.invokes - old.invokes
-        head.owed += new.owed - old.owed
     kind = type(event)
+    if kind not in NEVER_PENDING:
+        old, new = pendings_of(before), pendings_of(after)
+        if old is not new:
+            head.waits += new.waits - old.waits
+            head.retries += new.retries - old.retries
+            head.open_callbacks += new.callbacks - old.callbacks
+            head.invokes += new.invokes - old.invokes
+            head.owed += new.owed - old.owed
     if kind in SERVICE_CHANGES:
         head.unseen += 1
     elif kind not in SERVICE_NOTES:
@@ -228,7 +234,7 @@ def apply(state: ExecutionState | None, event: ev.Event) -> ExecutionState:
         _apply_to_operation(state, event)
     else:
         apply_to_head(state.head, event, None, None)
-        rest = _REST.get(type(event))
+        rest = REST.get(type(event))
         if rest is not None:
             rest(state, event)
     return state
@@ -249,23 +255,32 @@ def _apply_to_operation(state: ExecutionState, event: ev.OperationEvent) -> None
     after = advance(before, event, state.head.operation_count + 1)
     apply_to_head(state.head, event, before, after)
     state.operations[operation_id] = after
+    mark(state, event)
+    index(state, after)
+    drop_untrue_timers(state)
+
+
+def mark(state: ExecutionState, event: ev.OperationEvent) -> None:
+    """Remember who has to be told of a change."""
     kind = type(event)
     if kind in SERVICE_CHANGES:
-        state.unseen[operation_id] = None
+        state.unseen[event.operation_id] = None
     elif kind not in SERVICE_NOTES:
-        state.touched[operation_id] = None
-    due_ms = after.due_ms
+        state.touched[event.operation_id] = None
+
+
+def index(state: ExecutionState, operation: Operation) -> None:
+    """Have the indexes know an operation as it is now."""
+    due_ms = operation.due_ms
     if due_ms is not None:
-        heappush(state.timers, (due_ms, after.number, operation_id))
-    _drop_untrue_timers(state)
-    if kind is ev.CallbackStarted:
-        assert type(after) is Callback
-        state.callback_ids[after.callback_id] = operation_id
-    owed = pendings_of(after).owed
-    if owed:
-        state.owed[operation_id] = None
-    elif state.owed:
-        state.owed.pop(operation_id, None)
+        heappush(state.timers, (due_ms, operation.number, operation.id))
+    if type(operation) is Callback:
+        state.callback_ids[operation.callback_id] = operation.id
+    elif type(operation) is ChainedInvoke:
+        if operation.is_owed:
+            state.owed[operation.id] = None
+        else:
+            state.owed.pop(operation.id, None)
 
 
 def is_true(state: ExecutionState, due_ms: int, operation_id: str) -> bool:
@@ -273,7 +288,7 @@ def is_true(state: ExecutionState, due_ms: int, operation_id: str) -> bool:
     return state.operations[operation_id].due_ms == due_ms
 
 
-def _drop_untrue_timers(state: ExecutionState) -> None:
+def drop_untrue_timers(state: ExecutionState) -> None:
     timers = state.timers
     while timers and not is_true(state, timers[0][0], timers[0][2]):
         heappop(timers)
@@ -313,7 +328,7 @@ def _told(state: ExecutionState, _event: ev.ParentTold) -> None:
     state.owed.clear()
 
 
-_REST: Final[dict[type[ev.Event], Callable[[ExecutionState, Any], None]]] = {
+REST: Final[dict[type[ev.Event], Callable[[ExecutionState, Any], None]]] = {
     ev.ExecutionSucceeded: _ended,
     ev.ExecutionFailed: _ended,
     ev.ExecutionTimedOut: _ended,

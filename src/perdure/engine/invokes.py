@@ -31,10 +31,10 @@ def decide_child_ended(
         or invoke.status is not OperationStatus.STARTED
         or invoke.execution_id != command.child_id
     ):
-        return Decision(draft.events, effects_of(draft))
+        return Decision(draft.events, effects_of(draft), draft=draft)
     draft.emit(_outcome_event(invoke.id, command.outcome, now_ms, terms))
     invoke_if_possible(draft, command.invoker)
-    return Decision(draft.events, effects_of(draft))
+    return Decision(draft.events, effects_of(draft), draft=draft)
 
 
 _EVENTS: Final = {

@@ -60,7 +60,7 @@ def decide_start(command: Start, now_ms: int, terms: Terms) -> Decision:
     draft = Draft(apply(None, started), now_ms)
     draft.events.append(started)
     invoke_if_possible(draft, command.invoker)
-    return Decision(draft.events, effects_of(draft))
+    return Decision(draft.events, effects_of(draft), draft=draft)
 
 
 def decide_stop(state: ExecutionState, command: Stop, now_ms: int, _ids: Ids, terms: Terms) -> Decision:
@@ -74,7 +74,7 @@ def decide_stop(state: ExecutionState, command: Stop, now_ms: int, _ids: Ids, te
         if error is None or error == ErrorObject():
             error = ErrorObject("Execution stopped by user request", "Execution.Stopped")
         draft.emit(ev.ExecutionStopped(now_ms, error))
-    return Decision(draft.events, effects_of(draft))
+    return Decision(draft.events, effects_of(draft), draft=draft)
 
 
 def decide_pause(state: ExecutionState, command: Pause, now_ms: int, _ids: Ids, terms: Terms) -> Decision:
@@ -90,12 +90,12 @@ def decide_pause(state: ExecutionState, command: Pause, now_ms: int, _ids: Ids, 
             f"the execution is {head.status}; only a RUNNING one can be paused",
             hint="there is nothing to do" if head.is_paused else None,
         )
-        return Decision(draft.events, effects_of(draft), refusal=refusal)
+        return Decision(draft.events, effects_of(draft), refusal=refusal, draft=draft)
     if head.in_flight is not None:
         draft.emit(ev.PauseRequested(now_ms, command.reason, command.is_timeout_paused, command.client_token))
     else:
         draft.emit(ev.ExecutionPaused(now_ms, now_ms, command.reason, command.is_timeout_paused, command.client_token))
-    return Decision(draft.events, effects_of(draft))
+    return Decision(draft.events, effects_of(draft), draft=draft)
 
 
 def decide_resume(state: ExecutionState, command: Resume, now_ms: int, _ids: Ids, terms: Terms) -> Decision:
@@ -113,8 +113,8 @@ def decide_resume(state: ExecutionState, command: Resume, now_ms: int, _ids: Ids
         invoke_if_possible(draft, command.invoker)
     else:
         refusal = ResourceConflict(f"the execution is {head.status}; only a paused one can be resumed")
-        return Decision(draft.events, effects_of(draft), refusal=refusal)
-    return Decision(draft.events, effects_of(draft))
+        return Decision(draft.events, effects_of(draft), refusal=refusal, draft=draft)
+    return Decision(draft.events, effects_of(draft), draft=draft)
 
 
 def decide_delete(state: ExecutionState, _command: Delete, now_ms: int, _ids: Ids, _terms: Terms) -> Decision:

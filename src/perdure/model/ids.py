@@ -5,6 +5,7 @@ Source of the patterns: Lambda API 2025-12-01, shapes DurableExecutionArn, Durab
 
 import re
 import uuid
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -100,6 +101,7 @@ def request_id(execution_id: str, epoch: int) -> str:
     return f"{execution_id[:-8]}{(int(execution_id[-8:], 16) + epoch) & 0xFFFFFFFF:08x}"
 
 
+@lru_cache(maxsize=4096)
 def execution_key(execution_id: str) -> bytes:
     """The sixteen bytes under which a store keeps the execution; InvalidParameterValue if `execution_id` is no UUID."""
     try:

@@ -184,6 +184,7 @@ class OperationUpdate(msgspec.Struct, frozen=True, gc=False, omit_defaults=True)
     name: str | None = None
     sub_type: str | None = None
     parent_id: str | None = None
+    at_ms: int | None = None
     payload: str | None = None
     error: ErrorObject | None = None
     replay_children: bool | None = None
@@ -194,7 +195,6 @@ class OperationUpdate(msgspec.Struct, frozen=True, gc=False, omit_defaults=True)
     function_name: str | None = None
     tenant_id: str | None = None
     trace_header: str | None = None
-    at_ms: int | None = None
 
 
 def payload_bytes(text: str | None) -> int:

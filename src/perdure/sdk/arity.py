@@ -5,6 +5,7 @@ The official SDK passes all of them always; its documentation shows functions th
 
 import inspect
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -15,6 +16,9 @@ _known: "WeakKeyDictionary[Any, int | None]" = WeakKeyDictionary()
 
 def positional_max(function: Callable[..., Any]) -> int | None:
     """The most positional arguments that `function` takes; None if there is no limit, or nobody can tell."""
+    if type(function) is FunctionType and not hasattr(function, "__wrapped__"):
+        code = function.__code__
+        return None if code.co_flags & inspect.CO_VARARGS else code.co_argcount
     try:
         return _known[function]
     except (KeyError, TypeError):

@@ -31,7 +31,7 @@ def check_identity(
         ("parent", record.parent_id or "", parent_id or ""),
     )
     different = [
-        f"{field} ({recorded or 'none'!r}, {asked or 'none'!r})"
+        f"{field} ('{recorded or 'none'}', '{asked or 'none'}')"
         for field, recorded, asked in fields
         if recorded != asked
     ]

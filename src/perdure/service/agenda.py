@@ -26,7 +26,7 @@ class Agenda:
         self._lock = threading.RLock()
         self._heap: list[tuple[int, str]] = []
         self._at: dict[str, tuple[int, str]] = {}
-        self._ready: deque[tuple[str, str, int]] = deque()
+        self._ready: deque[tuple[str, str]] = deque()
         self._is_ready: set[str] = set()
         self.earlier = threading.Condition(self._lock)
         """Notified when something is to be looked at earlier than anything before."""
@@ -96,23 +96,21 @@ class Agenda:
                 self.covered_until_ms = min(self.covered_until_ms, now_ms - 1)
                 return
             self._is_ready.add(execution_id)
-            self._ready.append((execution_id, function, now_ms))
+            self._ready.append((execution_id, function))
+
+    def first_ready(self) -> tuple[str, str] | None:
+        """The execution that has been ready for longest, which stays where it is."""
+        with self._lock:
+            return self._ready[0] if self._ready else None
 
     def pop_ready(self) -> tuple[str, str] | None:
-        """The execution that has been ready for longest."""
+        """The execution that has been ready for longest; it is not ready any more."""
         with self._lock:
             if not self._ready:
                 return None
-            execution_id, function, _since_ms = self._ready.popleft()
-            self._is_ready.discard(execution_id)
-            return execution_id, function
-
-    def put_back(self, execution_id: str, function: str, now_ms: int) -> None:
-        """There was no place for it after all: it is the first again."""
-        with self._lock:
-            if execution_id not in self._is_ready:
-                self._is_ready.add(execution_id)
-                self._ready.appendleft((execution_id, function, now_ms))
+            first = self._ready.popleft()
+            self._is_ready.discard(first[0])
+            return first
 
     @property
     def ready_count(self) -> int:

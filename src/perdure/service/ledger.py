@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from perdure.engine import commands as cmd, decide
+from perdure.engine.adopt import adopt
 from perdure.engine.fold import apply
 from perdure.engine.state import ExecutionState
 from perdure.engine.terms import Ids, Terms
@@ -71,7 +72,7 @@ class Ledger:
             if not decision.events:
                 return decision, state
             try:
-                is_kept = self.store.append([self._apply(state, decision.events)])[0]
+                is_kept = self.store.append([self._commit(state, decision)])[0]
             except BaseException:
                 entry.state = None
                 raise
@@ -85,7 +86,7 @@ class Ledger:
         """Decide a start, and make the commit that would put it on disk."""
         decision = decide(None, command, self.clock.now_ms(), self.ids, self.terms)
         state = apply(None, decision.events[0])
-        return state, decision, self._apply(state, decision.events, is_new=True)
+        return state, decision, self._commit(state, decision, is_new=True)
 
     def enter(self, state: ExecutionState, events: Sequence[ev.Event]) -> None:
         """Take in the state of an execution whose start is on disk."""
@@ -97,13 +98,17 @@ class Ledger:
         finally:
             self.hot.unpin(entry)
 
-    def _apply(self, state: ExecutionState, events: Sequence[ev.Event], *, is_new: bool = False) -> Commit:
-        """Change the state as the events say, and make the commit that holds them."""
-        for event in events[1:] if is_new else events:
-            apply(state, event)
+    def _commit(self, state: ExecutionState, decision: cmd.Decision, *, is_new: bool = False) -> Commit:
+        """Change the state as the decision says, and make the commit that holds its events."""
+        events = decision.events
+        if decision.draft is not None:
+            adopt(state, decision.draft)
+        else:
+            for event in events:
+                apply(state, event)
         state.seq += 1
         row = None
-        if is_new or state.head.in_flight is None or any(type(event) not in QUIET for event in events):
+        if is_new or state.head.in_flight is None or not QUIET.issuperset(map(type, events)):
             row = row_of(state, wake_at_ms(state, self.clock.now_ms(), self.store.lease_ms))
         return Commit(state.head.execution_id, state.seq, pack(events), row, is_new)
 

@@ -28,6 +28,7 @@ from perdure.service.ledger import Ledger
 R = TypeVar("R")
 Watcher = Callable[[ExecutionState, Sequence[ev.Event]], None]
 BeginChild = Callable[[cmd.StartChild, ParentLink], None]
+Look = Callable[..., bool]
 
 log: Final = logging.getLogger("perdure.service")
 
@@ -48,11 +49,13 @@ class Loop:
         self._calls: set[tuple[str, str]] = set()
         self._waiters: dict[str, list[threading.Event]] = {}
         self._lock = threading.Lock()
+        self._filling = threading.local()
 
-    def bind(self, ledger: Ledger, begin_child: BeginChild) -> None:
-        """Give the loop the ledger that calls its `kept`, and the way to begin the child of a chained invoke."""
+    def bind(self, ledger: Ledger, begin_child: BeginChild, look: Look) -> None:
+        """Give the loop what is made after it: the ledger, and the ways to begin a child and to look at what is due."""
         self._ledger = ledger
         self._begin_child = begin_child
+        self.look = look
 
     # --- carrying out --------------------------------------------------------------------------------------------
 
@@ -81,24 +84,27 @@ class Loop:
         """Carry out a command that may make the execution runnable, and have it run if there is a place."""
         function = self._ledger.function_of(execution_id)
         has_place = function is not None and self.reserve(function)
-        self.do_in_place(execution_id, command, has_place=has_place)
-
-    def do_in_place(self, execution_id: str, command: cmd.Command, *, has_place: bool) -> None:
-        """The same with the place that the caller has, or has not; it is used, or given back."""
         is_used = False
+        try:
+            is_used = self.do_in_place(execution_id, command, has_place=has_place)
+        finally:
+            if has_place and not is_used:
+                self.release()
+            self.fill_places()
 
-        def look(state: ExecutionState, decision: cmd.Decision) -> None:
-            nonlocal is_used
+    def do_in_place(self, execution_id: str, command: cmd.Command, *, has_place: bool) -> bool:
+        """The same with the place that the caller has, or has not; True if an invocation uses it.
+
+        If there is none and the execution could go on, it waits for one.
+        """
+
+        def look(state: ExecutionState, decision: cmd.Decision) -> bool:
             is_used = starts_invocation(decision)
             if not is_used:
                 self.note_ready(state)
+            return is_used
 
-        try:
-            invoker = self.owner if has_place else None
-            self.do(execution_id, msgspec.structs.replace(command, invoker=invoker), look)
-        finally:
-            if has_place and not is_used:
-                self._dispatcher.release()
+        return self.do(execution_id, msgspec.structs.replace(command, invoker=self.owner if has_place else None), look)
 
     def kept(self, state: ExecutionState, events: Sequence[ev.Event]) -> None:
         """Events are on disk: know when to look again, and show them to who watches."""
@@ -120,18 +126,39 @@ class Loop:
     # --- places --------------------------------------------------------------------------------------------------
 
     def reserve(self, function: str) -> bool:
-        """Take a place for an invocation, if there is one."""
+        """Take a place for an invocation, if there is one. Who gives one back calls `fill_places` afterwards."""
         return not self.is_closing and self._dispatcher.reserve(function)
 
     def release(self) -> None:
         self._dispatcher.release()
 
     def note_ready(self, state: ExecutionState) -> None:
-        """If the execution could go on, it waits for a place."""
+        """If the execution could go on, it waits for a place. Who noted one calls `fill_places` without its lock."""
         now_ms = self._ledger.clock.now_ms()
         head = state.head
         if head.can_be_invoked(now_ms) and head.function in self._functions.names:
             self.agenda.add_ready(head.execution_id, head.function, now_ms)
+
+    def fill_places(self) -> None:
+        """Give free places to the executions that have been ready for longest.
+
+        Whoever makes an execution ready, or a place free, looks afterwards whether the other is there: none is missed.
+        """
+        if getattr(self._filling, "now", False):
+            return
+        self._filling.now = True
+        try:
+            while (first := self.agenda.first_ready()) is not None and self.reserve(first[1]):
+                is_used = False
+                try:
+                    ready = self.agenda.pop_ready()
+                    if ready is not None:
+                        is_used = self.look(*ready, has_place=True)
+                finally:
+                    if not is_used:
+                        self.release()
+        finally:
+            self._filling.now = False
 
     # --- acting --------------------------------------------------------------------------------------------------
 

@@ -72,11 +72,10 @@ class Service:
         self._loop = Loop(dispatcher, self.agenda, functions, home or Home(), self.owner)
         self.ledger = Ledger(store, self.clock, ids or RandomIds(), terms or Terms(), self._loop.kept, hot)
         self._starter = Starter(self.ledger, self._loop, functions)
-        self._loop.bind(self.ledger, self._starter.begin_child)
         self._timekeeper = Timekeeper(self.ledger, self._loop, functions)
+        self._loop.bind(self.ledger, self._starter.begin_child, self._timekeeper.look)
         self.next_tick_ms = self._timekeeper.next_tick_ms
         self.tick = self._timekeeper.tick
-        self.place_freed = self._timekeeper.place_freed
         self.sweep = self._timekeeper.sweep
         store.listen(self._timekeeper.changed_elsewhere)
 
@@ -158,7 +157,7 @@ class Service:
             loop.ours.pop(execution_id, None)
         if not is_again:
             loop.release()
-            self.place_freed()
+            loop.fill_places()
 
     # --- callbacks -----------------------------------------------------------------------------------------------
 

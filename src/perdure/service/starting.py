@@ -82,11 +82,15 @@ class Starter:
         except BaseException:
             for _state, decision in thoughts:
                 self._give_back(decision)
+            self._loop.fill_places()
             raise
-        return [
-            self._begun(request, state, decision, is_kept=is_kept)
-            for request, (state, decision), is_kept in zip(requests, thoughts, kept, strict=True)
-        ]
+        try:
+            return [
+                self._begun(request, state, decision, is_kept=is_kept)
+                for request, (state, decision), is_kept in zip(requests, thoughts, kept, strict=True)
+            ]
+        finally:
+            self._loop.fill_places()
 
     def _think(self, request: StartRequest) -> tuple[ExecutionState, cmd.Decision, Commit]:
         """Decide a start, with a place for it if there is one."""
@@ -125,10 +129,11 @@ class Starter:
             return existing
         started = Started(head.execution_id, self._loop.arn_of(state), is_new=True)
         invocation = self._loop.invocation_of(state, decision)
+        self._ledger.enter(state, decision.events)
         if invocation is None:
             self._loop.note_ready(state)
-        self._ledger.enter(state, decision.events)
-        self._loop.act(started.execution_id, request.function, decision.effects, invocation)
+        else:
+            self._loop.act(started.execution_id, request.function, decision.effects, invocation)
         return started
 
     def _give_back(self, decision: cmd.Decision) -> None:

@@ -46,39 +46,28 @@ class Timekeeper:
         self._renew_leases(now_ms)
         while due := self._loop.agenda.pop_due(now_ms, BATCH):
             for execution_id, function in due:
-                self._look(execution_id, function, has_place=self._loop.reserve(function))
+                has_place = self._loop.reserve(function)
+                if not self.look(execution_id, function, has_place=has_place) and has_place:
+                    self._loop.release()
+        self._loop.fill_places()
         if self._next_sweep_ms <= now_ms:
             self._next_sweep_ms = now_ms + SWEEP_MS
             self.sweep()
 
-    def place_freed(self) -> None:
-        """There is a free place: give it to the execution that has been ready for longest."""
-        loop = self._loop
-        while not loop.is_closing and (first := loop.agenda.pop_ready()) is not None:
-            execution_id, function = first
-            if not loop.reserve(function):
-                loop.agenda.put_back(execution_id, function, self._ledger.clock.now_ms())
-                return
-            self._look(execution_id, function, has_place=True)
-
-    def _look(self, execution_id: str, function: str, *, has_place: bool) -> None:
-        """Let happen what is due, and have the execution run if it can and there is a place.
+    def look(self, execution_id: str, function: str, *, has_place: bool) -> bool:
+        """Let happen what is due, and have the execution run if it can and there is a place; True if that is used.
 
         If the store can't be read or written now, somebody looks again in a second.
         """
         try:
-            try:
-                command = self._command_for(execution_id)
-            except BaseException:
-                if has_place:
-                    self._loop.release()
-                raise
-            self._loop.do_in_place(execution_id, command, has_place=has_place)
+            command = self._command_for(execution_id)
+            return self._loop.do_in_place(execution_id, command, has_place=has_place)
         except ResourceNotFound:
-            return
+            return False
         except ServiceError as error:
             log.warning("an execution could not be looked at", extra={"execution": execution_id, "error": str(error)})
             self._loop.agenda.schedule(execution_id, function, self._ledger.clock.now_ms() + RETRY_MS)
+            return False
 
     def _command_for(self, execution_id: str) -> cmd.Command:
         """Wake, unless an invocation is in flight whose owner is gone."""

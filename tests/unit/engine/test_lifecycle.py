@@ -1,5 +1,7 @@
 """From start to deletion: time-outs, stop, pause, resume, callbacks, chained invokes."""
 
+from typing import Any
+
 import pytest
 
 from perdure.engine import commands as cmd
@@ -31,7 +33,7 @@ DAY_S = 86_400
         ({"tenant_id": "\n"}, "TenantId must be"),
     ],
 )
-def test_a_start_with_wrong_arguments_is_refused(start: dict[str, object], text: str) -> None:
+def test_a_start_with_wrong_arguments_is_refused(start: dict[str, Any], text: str) -> None:
     with pytest.raises(InvalidParameterValue, match=text):
         One(**start)
 

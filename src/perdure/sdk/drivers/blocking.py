@@ -4,6 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
+from types import CoroutineType
 from typing import Any, Final, TypeVar, cast
 
 from perdure.exceptions import (
@@ -53,7 +54,7 @@ class BlockingDriver:
 
     async def call(self, body: Callable[[], T | Awaitable[T]]) -> T:
         result = body()
-        if isinstance(result, Coroutine):
+        if type(result) is CoroutineType:
             result.close()
             name = getattr(result, "__qualname__", "the function")
             raise ValidationError(

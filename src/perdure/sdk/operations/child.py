@@ -114,7 +114,7 @@ class _Run:
             self.name,
             self.options.sub_type,
             self.scope.parent_id,
-            at_ms=time.time_ns() // 1_000_000,
+            time.time_ns() // 1_000_000,
             **more,
         )
 
@@ -144,7 +144,7 @@ class _Run:
         await self._close(self.update(OperationAction.FAIL, error=recorded))
         if isinstance(failure, SerDesError):
             raise failure
-        raise _mapped(self.options, rebuild_step(ChildContextError, recorded, "the child context failed")) from None
+        raise _mapped(self.options, rebuild_step(ChildContextError, recorded, "the child context failed"))
 
     def round_trip(self, serdes: SerDes[Any] | None, returned: Any) -> "tuple[str | _Remade | None, Any]":
         """The payload of the result, and what a replay would read from it."""

@@ -47,16 +47,10 @@ async def wait_for_condition(
             raise suspension(f"the next poll of {poll}", record.next_attempt_ms)
     if record is None or record.status is not OperationStatus.STARTED:
         await session.driver.commit(scope, poll.update(OperationAction.START), durable=False)
-    try:
-        payload, decision = await poll.run(check, record.result if record is not None else None, takes_both=takes_both)
-    except ExecutionError:
-        raise
-    except InvocationError as error:
-        if error.is_retryable():
-            raise
-        raise await poll.give_up(error) from None
-    except Exception as error:  # noqa: BLE001 - whatever the author's check or strategy raises is recorded
-        raise await poll.give_up(error) from None
+    looked = await poll.run(check, record.result if record is not None else None, takes_both=takes_both)
+    if isinstance(looked, Exception):
+        raise await poll.give_up(looked)
+    payload, decision = looked
     if decision.should_continue:
         raise await poll.park(payload, decision.delay_seconds)
     await session.driver.commit(scope, poll.update(OperationAction.SUCCEED, payload=payload), durable=True)
@@ -97,7 +91,7 @@ class _Poll:
             self.name,
             SUB_TYPE,
             self.scope.parent_id,
-            at_ms=time.time_ns() // 1_000_000,
+            time.time_ns() // 1_000_000,
             **more,
         )
 
@@ -109,8 +103,11 @@ class _Poll:
 
     async def run(
         self, check: Callable[..., Any], recorded: str | None, *, takes_both: bool
-    ) -> tuple[str, WaitForConditionDecision]:
-        """Call the check with the state so far; return the new state's payload and what the strategy says of it."""
+    ) -> tuple[str, WaitForConditionDecision] | Exception:
+        """Call the check with the state so far; return the new state's payload and what the strategy says of it.
+
+        Returns the error if the author's check or strategy, or the serdes, raises one that is to be recorded.
+        """
         extra = {"operationId": self.operation_id, "operationName": self.name, "attempt": self.number}
         context = WaitForConditionCheckContext(self.session.logger.with_extra(extra), self.number)
         token = active.set(Body("check", self.name))
@@ -119,6 +116,12 @@ class _Poll:
             arguments = (state, context) if takes_both else (state,)
             payload = self.write(await self.session.driver.call(lambda: check(*arguments)))
             return payload, self.config.wait_strategy(self.read(payload), self.number)
+        except ExecutionError:
+            raise
+        except Exception as error:
+            if isinstance(error, InvocationError) and error.is_retryable():
+                raise
+            return error
         finally:
             active.reset(token)
 

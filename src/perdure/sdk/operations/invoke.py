@@ -28,10 +28,10 @@ async def invoke(
             name,
             SUB_TYPE,
             scope.parent_id,
+            time.time_ns() // 1_000_000,
             serialize(config.serdes_payload or DEFAULT_JSON_SERDES, payload, operation_id, session.arn),
             function_name=function_name,
             tenant_id=config.tenant_id,
-            at_ms=time.time_ns() // 1_000_000,
         )
         record = await session.driver.park(scope, update)
         if record is None:

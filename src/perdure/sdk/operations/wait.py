@@ -24,8 +24,8 @@ async def wait(session: Session, scope: Scope, seconds: int, name: str | None) -
             name,
             SUB_TYPE,
             scope.parent_id,
+            now_ms,
             wait_s=seconds,
-            at_ms=now_ms,
         )
         record = await session.driver.park(scope, update)
         if record is None:

@@ -1,20 +1,45 @@
+-- name: commits_view
+-- What one commit holds. `change` is 0 for a journal row alone, 1 if it begins an execution, 2 if it changes its row.
+CREATE TEMP VIEW commits AS
+SELECT
+    NULL AS execution_id, NULL AS seq, NULL AS data, NULL AS change, NULL AS function_id, NULL AS status,
+    NULL AS start_ms, NULL AS wake_at_ms, NULL AS version, NULL AS name, NULL AS end_ms, NULL AS lease_owner,
+    NULL AS lease_epoch, NULL AS expires_at_ms, NULL AS operations, NULL AS invocations, NULL AS open_callbacks,
+    NULL AS waiting_on, NULL AS error_type, NULL AS parent
+
+-- name: commits_trigger
+-- A number is given once, and only after the one before it: to a deleted execution nothing can be appended. A commit
+-- that loses aborts the statement; a whole batch is one statement, and so one call that holds no lock of the interpreter.
+CREATE TEMP TRIGGER commit_one INSTEAD OF INSERT ON commits
+BEGIN
+    SELECT RAISE(ABORT, 'lost')
+    WHERE new.seq > 1
+        AND NOT EXISTS (SELECT 1 FROM main.journal WHERE execution_id = new.execution_id AND seq = new.seq - 1);
+    INSERT INTO executions (
+        execution_id, function_id, status, start_ms, wake_at_ms, version, name, end_ms, lease_owner, lease_epoch,
+        expires_at_ms, operations, invocations, open_callbacks, waiting_on, error_type, parent
+    )
+    SELECT
+        new.execution_id, new.function_id, new.status, new.start_ms, new.wake_at_ms, new.version, new.name, new.end_ms,
+        new.lease_owner, new.lease_epoch, new.expires_at_ms, new.operations, new.invocations, new.open_callbacks,
+        new.waiting_on, new.error_type, new.parent
+    WHERE new.change = 1;
+    INSERT INTO journal (execution_id, seq, data) VALUES (new.execution_id, new.seq, new.data);
+    UPDATE executions SET
+        status = new.status, wake_at_ms = new.wake_at_ms, end_ms = new.end_ms, lease_owner = new.lease_owner,
+        lease_epoch = new.lease_epoch, expires_at_ms = new.expires_at_ms, operations = new.operations,
+        invocations = new.invocations, open_callbacks = new.open_callbacks, waiting_on = new.waiting_on,
+        error_type = new.error_type
+    WHERE new.change = 2 AND execution_id = new.execution_id;
+    SELECT RAISE(ABORT, 'lost') WHERE new.change = 2 AND changes() = 0;
+END
+
+-- name: append_commits
+INSERT INTO commits SELECT * FROM (VALUES {rows}) WHERE column2 IS NOT NULL
+
 -- name: append_journal
--- A number is given once, and only after the one before it: to a deleted execution nothing can be appended.
-INSERT OR IGNORE INTO journal (execution_id, seq, data)
-SELECT ?1, ?2, ?3
-WHERE ?2 = 1 OR EXISTS (SELECT 1 FROM journal WHERE execution_id = ?1 AND seq = ?2 - 1)
-
--- name: insert_execution
-INSERT OR IGNORE INTO executions (
-    execution_id, function_id, status, start_ms, wake_at_ms, version, name, end_ms, lease_owner, lease_epoch,
-    expires_at_ms, operations, invocations, open_callbacks, waiting_on, error_type, parent
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-
--- name: update_execution
-UPDATE executions SET
-    status = ?, wake_at_ms = ?, end_ms = ?, lease_owner = ?, lease_epoch = ?, expires_at_ms = ?, operations = ?,
-    invocations = ?, open_callbacks = ?, waiting_on = ?, error_type = ?
-WHERE execution_id = ?
+INSERT INTO commits (execution_id, seq, data, change)
+SELECT column1, column2, column3, 0 FROM (VALUES {rows}) WHERE column2 IS NOT NULL
 
 -- name: read_journal
 SELECT seq, data FROM journal WHERE execution_id = ? AND seq > ? ORDER BY seq LIMIT ?
