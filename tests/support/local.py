@@ -133,14 +133,18 @@ class Local:
     def pump(self) -> None:
         """Run everything that is to be run."""
         while self.queue.work:
-            work = self.queue.work.popleft()
-            if isinstance(work, Call):
-                answer_call(work, self.handlers[work.function])
-                continue
-            self.invocations += 1
-            definition = definition_of(self.handlers[work.function])
-            assert definition is not None
-            run_and_end(self.service, work, definition, self.make_client(self.service, work))
+            self.pump_one()
+
+    def pump_one(self) -> None:
+        """Run what is to be run next."""
+        work = self.queue.work.popleft()
+        if isinstance(work, Call):
+            answer_call(work, self.handlers[work.function])
+            return
+        self.invocations += 1
+        definition = definition_of(self.handlers[work.function])
+        assert definition is not None
+        run_and_end(self.service, work, definition, self.make_client(self.service, work))
 
     def advance(self, seconds: float) -> None:
         """Let time pass, with all that happens in it at its own moment."""

@@ -3,6 +3,7 @@
 from typing import Any
 
 from perdure.engine import ExecutionState, apply, commands as cmd, decide
+from perdure.engine.adopt import adopt
 from perdure.engine.terms import Terms
 from perdure.model import event as ev
 from perdure.model.operation import (
@@ -54,9 +55,14 @@ class One:
     def do(self, command: cmd.Command) -> cmd.Decision:
         """Decide and apply; raises what the decision refuses, after applying what happened anyway."""
         decision = decide(self.live, command, self.now_ms, self.ids, self.terms)
-        for event in decision.events:
-            self.live = apply(self.live, event)
-            self.journal.append(event)
+        if self.live is None:
+            self.live = apply(None, decision.events[0])
+        if decision.draft is not None:
+            adopt(self.live, decision.draft)
+        else:
+            for event in decision.events:
+                apply(self.live, event)
+        self.journal += decision.events
         self.effects = list(decision.effects)
         self.answer = decision
         if decision.refusal is not None:

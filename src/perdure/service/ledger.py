@@ -68,8 +68,15 @@ class Ledger:
             state = entry.state
             if state is None:
                 state = entry.state = self._load(entry.execution_id)
-            decision = decide(state, command, self.clock.now_ms(), self.ids, self.terms)
+            try:
+                decision = decide(state, command, self.clock.now_ms(), self.ids, self.terms)
+            except ServiceError:
+                if self._was_behind(entry):
+                    continue
+                raise
             if not decision.events:
+                if self._was_behind(entry):
+                    continue
                 return decision, state
             try:
                 is_kept = self.store.append([self._commit(state, decision)])[0]
@@ -81,6 +88,16 @@ class Ledger:
                 return decision, state
             entry.state = None
         raise ServiceError(f"execution {entry.execution_id} changes too fast to be written", hint="try again")
+
+    def _was_behind(self, entry: Entry) -> bool:
+        """Whether others have appended what this process did not know of; it knows now.
+
+        What is appended is checked by its number. A refusal, and a decision that nothing happens, append nothing: they
+        must not rest on a state that may be old.
+        """
+        assert entry.state is not None
+        seq = entry.state.seq
+        return self.refresh(entry).seq != seq
 
     def think_start(self, command: cmd.Start) -> tuple[ExecutionState, cmd.Decision, Commit]:
         """Decide a start, and make the commit that would put it on disk."""

@@ -228,7 +228,7 @@ def test_a_child_function_must_take_its_context() -> None:
     @durable_execution
     def handler(event: Any, context: DurableContext) -> Any:
         with pytest.raises(ValidationError, match="must take the context of the child"):
-            context.run_in_child_context(lambda: 1)  # type: ignore[misc,arg-type]
+            context.run_in_child_context(lambda: 1)  # type: ignore[arg-type]
 
     outcome = Local(handler).run()
     assert outcome.status is ExecutionStatus.SUCCEEDED

@@ -9,7 +9,7 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -71,7 +71,7 @@ class SqliteStore:
         self._mode = mode
         self._sql = queries.load("perdure.store.sqlite")
         self._sql = {name: sql.replace("{columns}", _COLUMNS) for name, sql in self._sql.items()}
-        _check_file(self.path, mode)
+        self._identity = _check_file(self.path, mode)
         self._ownership = Ownership.take(self.path) if mode is Mode.OWN else None
         self._doorbell = Doorbell(self.path) if mode is Mode.OPERATE else None
         self._lock = threading.Lock()
@@ -83,6 +83,7 @@ class SqliteStore:
         self._errors = _Translated(self.path)
         self._function_ids: dict[str, int] = {}
         self._function_names: dict[int, str] = {}
+        _opened[self._identity] += 1
         try:
             with self._errors:
                 self._writer = self._connect()
@@ -156,6 +157,7 @@ class SqliteStore:
 
     def _release(self) -> None:
         self._is_open = False
+        _opened[self._identity] -= 1
         while self._readers:
             self._readers.pop().close()
         if hasattr(self, "_writer"):
@@ -388,6 +390,8 @@ class SqliteStore:
         condition = ""
         if functions is not None:
             ids = [found for name in functions if (found := self._known_function_id(name)) is not None]
+            if not ids:
+                return []
             condition = f"AND function_id IN ({','.join('?' * len(ids))})"
             values.extend(ids)
         sql = self._sql["due"].replace("{functions}", condition)
@@ -502,8 +506,19 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
 
 
-def _check_file(path: Path, mode: Mode) -> None:
-    """Refuse what can't be a store before anything is written; make the file if it is to be made."""
+_opened: Final[Counter[tuple[int, int]]] = Counter()
+"""The files that this process has open as stores, by device and inode.
+
+Closing any descriptor of a file drops the locks that SQLite has on it in this process (POSIX): such a file must not be
+opened beside SQLite, not even to look at its header.
+"""
+
+
+def _check_file(path: Path, mode: Mode) -> tuple[int, int]:
+    """Refuse what can't be a store before anything is written; make the file if it is to be made.
+
+    Returns which file it is.
+    """
     if path.is_dir():
         raise NotAStore(f"{path} is a folder", hint="name a file in it")
     if not path.exists():
@@ -512,18 +527,23 @@ def _check_file(path: Path, mode: Mode) -> None:
         if not path.parent.is_dir():
             raise StoreReadOnly(f"the folder {path.parent} does not exist", hint="make it first")
     try:
-        if mode is Mode.OWN:
+        if not path.exists():
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        with path.open("rb") as file:
+        found = path.stat()
+        identity = (found.st_dev, found.st_ino)
+        if _opened[identity] > 0:
+            return identity
+        with path.open("rb+" if mode is Mode.OWN else "rb") as file:
             head = file.read(72)
     except OSError as error:
         raise StoreReadOnly(f"{path} can't be opened: {error.strerror}", hint="check its permissions") from error
     if not head and mode is Mode.OWN:
-        return
+        return identity
     if not head.startswith(b"SQLite format 3\x00"):
         raise NotAStore(f"{path} is not a store of Perdure's", hint=_HINT_FILE)
     if head[68:72] != APPLICATION_ID.to_bytes(4, "big"):
         raise NotAStore(f"{path} is a SQLite database, but not one of Perdure's", hint=_HINT_FILE)
+    return identity
 
 
 class _Translated:
