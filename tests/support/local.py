@@ -10,12 +10,12 @@ from perdure.model.event import HistoryEvent
 from perdure.model.execution import DurableConfig, ExecutionStatus
 from perdure.model.ids import Home
 from perdure.model.operation import Operation
+from perdure.model.view import ExecutionView
 from perdure.sdk.invocation import to_json
 from perdure.service.functions import Functions, FunctionSpec
 from perdure.service.invocation import Call, Invocation
 from perdure.service.service import Service
 from perdure.service.starting import StartRequest
-from perdure.service.views import ExecutionView
 from perdure.store.memory import MemoryStore
 from perdure.store.protocol import Store
 from perdure.worker.client import InProcessClient

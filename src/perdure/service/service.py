@@ -8,8 +8,6 @@ import secrets
 import socket
 from collections.abc import Sequence
 
-import msgspec
-
 from perdure.engine import commands as cmd, tokens
 from perdure.engine.checkpoint import holds_right
 from perdure.engine.history import visible_operations
@@ -18,6 +16,7 @@ from perdure.engine.terms import Ids, Terms
 from perdure.model.error import ErrorObject, InvalidParameterValue, ResourceNotFound, StaleToken, StoreError
 from perdure.model.ids import Home, execution_text
 from perdure.model.operation import Callback, ExecutionOperation, Operation, OperationStatus, OperationUpdate
+from perdure.model.view import ExecutionView, OpenCallback
 from perdure.service import histories
 from perdure.service.agenda import Agenda
 from perdure.service.clock import Clock, SystemClock
@@ -29,22 +28,8 @@ from perdure.service.ledger import Ledger
 from perdure.service.loop import Loop, Watcher, starts_invocation
 from perdure.service.starting import Started, Starter, StartRequest
 from perdure.service.timekeeper import Timekeeper
-from perdure.service.views import ExecutionView, view_of
+from perdure.service.views import view_of
 from perdure.store.protocol import PAGE_MAX, Page, Query, Store
-
-
-class OpenCallback(msgspec.Struct, frozen=True):
-    """A callback that somebody has to complete."""
-
-    callback_id: str
-    name: str | None
-    operation_id: str
-    execution_id: str
-    execution_name: str
-    function: str
-    start_ms: int
-    timeout_ms: int | None
-    heartbeat_ms: int | None
 
 
 class Service:

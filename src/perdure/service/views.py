@@ -1,51 +1,9 @@
-"""One execution as it is shown to people and programs outside."""
-
-import msgspec
+"""What is read off an execution's state: its view, its row, what it waits for."""
 
 from perdure.engine.state import ExecutionState
 from perdure.engine.timers import deadline_ms
-from perdure.model.error import ErrorObject
-from perdure.model.execution import DurableConfig, ExecutionRow, ExecutionStatus, ParentLink, WaitingOn
-
-
-class PauseView(msgspec.Struct, frozen=True):
-    requested_ms: int
-    reason: str | None
-    is_timeout_paused: bool
-    is_quarantine: bool
-
-
-class ExecutionView(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of an execution. Payloads are JSON text; times are milliseconds since the epoch.
-
-    `deadline_ms` is when it times out as things stand, None once it has ended. `failures` counts the invocations that
-    failed in a row, `last_failure` is the error of the last.
-    """
-
-    execution_id: str
-    arn: str
-    name: str
-    function: str
-    version: str
-    status: ExecutionStatus
-    start_ms: int
-    end_ms: int | None
-    input: str | None
-    result: str | None
-    error: ErrorObject | None
-    config: DurableConfig
-    deadline_ms: int | None
-    pause: PauseView | None
-    parent: ParentLink | None
-    operations: int
-    written_bytes: int
-    invocations: int
-    is_running: bool
-    waiting_on: tuple[WaitingOn, ...]
-    failures: int
-    last_failure: ErrorObject | None
-    tenant_id: str | None
-    trace_header: str | None
+from perdure.model.execution import ExecutionRow, WaitingOn
+from perdure.model.view import ExecutionView, PauseView
 
 
 def view_of(state: ExecutionState, arn: str) -> ExecutionView:

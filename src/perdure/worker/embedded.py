@@ -22,11 +22,11 @@ from perdure.execution import default_name, definition_of
 from perdure.model.error import ErrorObject, ServiceError
 from perdure.model.execution import DurableConfig, ExecutionRow, ExecutionStatus
 from perdure.model.ids import ExecutionArn, Home
+from perdure.model.view import ExecutionView, OpenCallback
 from perdure.sdk.invocation import to_json
 from perdure.service.functions import Functions, FunctionSpec
-from perdure.service.service import OpenCallback, Service
+from perdure.service.service import Service
 from perdure.service.starting import StartRequest
-from perdure.service.views import ExecutionView
 from perdure.store.open import DEFAULT_URL, open_store
 from perdure.store.protocol import Query, Store
 from perdure.worker.threads import THREADS, ThreadWorker
