@@ -19,6 +19,7 @@ from perdure.model.error import ResourceNotFound, ServiceError
 from perdure.service.clock import Clock
 from perdure.service.hot import Entry, HotCache
 from perdure.service.views import expires_at_ms, row_of
+from perdure.service.watching import Watching
 from perdure.store.packing import pack, unpack
 from perdure.store.protocol import Commit, Store
 
@@ -60,6 +61,7 @@ class Ledger:
         self.ids = ids
         self.terms = terms
         self.hot = hot or HotCache()
+        self.watching = Watching(store)
         self._kept = kept
 
     def carry_out(self, entry: Entry, command: cmd.Command) -> tuple[cmd.Decision, ExecutionState]:
@@ -152,6 +154,7 @@ class Ledger:
                 for event in unpack(data, execution_id=entry.execution_id, seq=state.seq):
                     apply(state, event)
             self._check_kept(state)
+            self.watching.show(state)
         except BaseException:
             entry.state = None
             raise
@@ -187,6 +190,7 @@ class Ledger:
             raise not_found(execution_id)
         state.seq = len(rows)
         self._check_kept(state)
+        self.watching.show(state)
         return state
 
     def _check_kept(self, state: ExecutionState) -> None:

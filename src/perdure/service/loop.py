@@ -26,7 +26,6 @@ from perdure.service.invocation import Call, Dispatcher, Invocation
 from perdure.service.ledger import Ledger
 
 R = TypeVar("R")
-Watcher = Callable[[ExecutionState, Sequence[ev.Event]], None]
 BeginChild = Callable[[cmd.StartChild, ParentLink], None]
 Look = Callable[..., bool]
 
@@ -42,7 +41,6 @@ class Loop:
         self.ours: dict[str, int] = {}
         self.is_closing = False
         self.unended: list[Callable[[], None]] = []
-        self.watchers: dict[str, list[Watcher]] = {}
         self._dispatcher = dispatcher
         self._functions = functions
         self._home = home
@@ -119,9 +117,7 @@ class Loop:
             due_ms = wake_at_ms(state, ledger.clock.now_ms(), ledger.store.lease_ms)
         if due_ms is None or due_ms <= self.agenda.covered_until_ms:
             self.agenda.schedule(head.execution_id, head.function, due_ms)
-        if self.watchers:
-            for watcher in self.watchers.get(head.execution_id, ()):
-                watcher(state, events)
+        ledger.watching.show(state, events)
 
     # --- places --------------------------------------------------------------------------------------------------
 

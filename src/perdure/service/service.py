@@ -25,10 +25,11 @@ from perdure.service.hot import HotCache
 from perdure.service.ids import RandomIds
 from perdure.service.invocation import Checkpointed, Dispatcher, Invocation
 from perdure.service.ledger import Ledger
-from perdure.service.loop import Loop, Watcher, starts_invocation
+from perdure.service.loop import Loop, starts_invocation
 from perdure.service.starting import Started, Starter, StartRequest
 from perdure.service.timekeeper import Timekeeper
 from perdure.service.views import view_of
+from perdure.service.watching import Watcher
 from perdure.store.protocol import PAGE_MAX, Page, Query, Store
 
 
@@ -240,12 +241,15 @@ class Service:
         """Wait until an execution has ended; False if it has not within `timeout_s`."""
         return self._loop.wait(execution_id, timeout_s)
 
-    def watch(self, execution_id: str, watcher: Watcher) -> None:
-        """Call `watcher` with every commit of an execution that this process makes, once it is on disk, in order.
+    def watch(self, execution_id: str, watcher: Watcher, *, is_from_start: bool = False) -> None:
+        """Call `watcher` with the events of an execution, in order, once they are on disk, until it has ended.
 
-        It is called under the execution's lock: it must be quick and must not call the service.
+        With `is_from_start` it is shown what there is already. What another process writes is seen when this one hears
+        of it. The watcher is called under the execution's lock: it must be quick and must not call the service.
         """
-        self._loop.watchers.setdefault(execution_id, []).append(watcher)
+        self.ledger.read(
+            execution_id, lambda state: self.ledger.watching.add(state, watcher, is_from_start=is_from_start)
+        )
 
 
 def _execution_operation(state: ExecutionState) -> ExecutionOperation:

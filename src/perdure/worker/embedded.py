@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from perdure.model.event import HistoryEvent
     from perdure.model.operation import Operation
-    from perdure.service.loop import Watcher
+    from perdure.service.watching import Watcher
 
 log: Final = logging.getLogger("perdure")
 
@@ -402,9 +402,12 @@ class Execution:
         """Its open callbacks."""
         return [CallbackHandle(self._service, opened) for opened in self._service.open_callbacks(self.id)]
 
-    def watch(self, watcher: "Watcher") -> None:
-        """Call `watcher(state, events)` with every commit, once it is on disk; it must be quick."""
-        self._service.watch(self.id, watcher)
+    def watch(self, watcher: "Watcher", *, from_start: bool = False) -> None:
+        """Call `watcher(state, events)` with what happens, once it is on disk; it must be quick.
+
+        With `from_start` it is shown at once what has happened so far.
+        """
+        self._service.watch(self.id, watcher, is_from_start=from_start)
 
     def stop(self, message: str | None = None, error_type: str | None = None) -> None:
         """End it now: STOPPED. What runs of it can't record anything any more."""

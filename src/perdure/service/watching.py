@@ -1,0 +1,58 @@
+"""Who watches an execution is shown every event of it, in order, once it is on disk, whoever wrote it."""
+
+from collections.abc import Callable, Sequence
+
+from perdure.engine.state import ExecutionState
+from perdure.model import event as ev
+from perdure.store.packing import unpack
+from perdure.store.protocol import Store
+
+Watcher = Callable[[ExecutionState, Sequence[ev.Event]], None]
+
+
+class _Watch:
+    """One watcher and the last journal row that it was shown."""
+
+    __slots__ = ("seq", "watcher")
+
+    def __init__(self, watcher: Watcher, seq: int) -> None:
+        self.watcher = watcher
+        self.seq = seq
+
+
+class Watching:
+    """The watchers by execution. An execution that has ended is watched no more."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._watches: dict[str, list[_Watch]] = {}
+
+    def add(self, state: ExecutionState, watcher: Watcher, *, is_from_start: bool) -> None:
+        """Under the lock of the execution: show `watcher` what there is, if it wants that, and what will be."""
+        watch = _Watch(watcher, 0 if is_from_start else state.seq)
+        self._watches.setdefault(state.head.execution_id, []).append(watch)
+        self.show(state)
+
+    def show(self, state: ExecutionState, events: Sequence[ev.Event] | None = None) -> None:
+        """Under the lock of the execution: its watchers see what they have not seen; `events` is the last row."""
+        if not self._watches:
+            return
+        execution_id = state.head.execution_id
+        for watch in self._watches.get(execution_id, ()):
+            if watch.seq == state.seq - 1 and events is not None:
+                watch.watcher(state, events)
+            elif watch.seq < state.seq:
+                rows = self._store.read(execution_id, watch.seq, state.seq - watch.seq)
+                missed = [
+                    event
+                    for seq, data in enumerate(rows, watch.seq + 1)
+                    for event in unpack(data, execution_id=execution_id, seq=seq)
+                ]
+                watch.watcher(state, missed)
+            watch.seq = state.seq
+        if state.head.has_ended:
+            self._watches.pop(execution_id, None)
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._watches
