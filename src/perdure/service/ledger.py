@@ -200,4 +200,5 @@ class Ledger:
 
 
 def not_found(execution_id: str) -> ResourceNotFound:
-    return ResourceNotFound(f"Durable Execution does not exist: {execution_id}")
+    hint = "it was never started here, or it is past its retention"
+    return ResourceNotFound(f"Durable Execution does not exist: {execution_id}", hint=hint)

@@ -1,0 +1,260 @@
+"""`perdure run`: one execution, in this process, on a store file; what is cut off goes on with the same command."""
+
+import contextlib
+import hashlib
+import json
+import logging
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+import click
+
+from perdure.cli.exits import CliError, Exit
+from perdure.cli.output import dumps, read_text, write_document
+from perdure.cli.settings import Command, Settings, settings
+from perdure.engine.terms import Limits
+from perdure.model.execution import ENDED, ExecutionStatus
+from perdure.model.ids import EXECUTION_NAME
+from perdure.model.view import ExecutionView
+from perdure.sdk.invocation import to_json
+from perdure.store.protocol import Query
+from perdure.wire.executions import write_execution
+from perdure.wire.forms import PEOPLE
+from perdure.worker.embedded import Execution, Perdure, open as open_perdure
+from perdure.worker.loading import Loaded, NotLoaded, load_handler
+
+CLOSE_S = 3.0
+_RUNNING = tuple(status for status in ExecutionStatus if status not in ENDED)
+
+
+@click.command(cls=Command)
+@click.argument("handler", metavar="MODULE_OR_FILE[:HANDLER]")
+@click.option("-e", "--event", default="{}", metavar="JSON|@FILE|-", help="The input; {} if not given.")
+@click.option("--name", metavar="NAME", help="The execution's name: with it, it is begun once.")
+@click.option("--new", "is_new", is_flag=True, help="Begin anew even if an earlier run has not ended.")
+@click.option(
+    "--wait/--no-wait",
+    default=None,
+    help="Stay until a callback is answered, or leave there with exit code 7. Stays where there is a terminal.",
+)
+@click.option("--show-history", is_flag=True, help="Print the history at the end, on stderr.")
+def run(handler: str, event: str, name: str | None, is_new: bool, wait: bool | None, show_history: bool) -> int:
+    """Run a durable function here and print its result.
+
+    Progress goes to stderr, the result to stdout. Ctrl-C, a crash or a power cut leave the execution as it is after its
+    last checkpoint: the same command goes on with it. Unfinished executions of the same module go on, too.
+    """
+    options = settings()
+    with _quiet_stdout() as stdout:
+        loaded = _load(handler)
+        text = _event_text(event)
+        if name is not None and not EXECUTION_NAME.fullmatch(name):
+            raise click.BadParameter("a name is 1 to 64 of the characters a-z, A-Z, 0-9, '-' and '_'")
+        _log_to_stderr(options)
+        must_wait = wait if wait is not None else sys.stdin.isatty() and sys.stderr.isatty()
+        again = shlex.join(["perdure", *sys.argv[1:]])
+        view = _run(options, loaded, text, name, again, is_new=is_new, must_wait=must_wait, show_history=show_history)
+    with contextlib.redirect_stdout(stdout):
+        return _finish(options, view)
+
+
+def _load(reference: str) -> Loaded:
+    try:
+        return load_handler(reference)
+    except NotLoaded as error:
+        raise CliError(str(error), Exit.USAGE, hint=error.hint, kind="HandlerNotLoaded") from error
+
+
+def _event_text(given: str) -> str:
+    """The event as the JSON that is stored; a plain word that is a file's name is most likely meant as @FILE."""
+    text = read_text(given, "event")
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+    except ValueError as error:
+        where = {"-": "stdin"}.get(given, given if given.startswith("@") else "--event")
+        raise CliError(
+            f"the event in {where} is not JSON: {error}",
+            Exit.USAGE,
+            hint="write JSON, e.g. -e '{\"order\": 7}', @FILE for a file, or - for stdin",
+            kind="EventNotJson",
+        ) from None
+    stored = to_json(value)
+    size, most = len(stored.encode()), Limits().input_bytes_max
+    if size > most:
+        raise CliError(
+            f"the event has {size} bytes; at most {most} are possible",
+            Exit.USAGE,
+            hint="store it elsewhere and pass where it is",
+            kind="RequestTooLargeException",
+        )
+    return stored
+
+
+def _no_constant(word: str) -> Any:
+    raise ValueError(f"{word} is not JSON")
+
+
+def _run(
+    options: Settings,
+    loaded: Loaded,
+    text: str,
+    name: str | None,
+    again: str,
+    *,
+    is_new: bool,
+    must_wait: bool,
+    show_history: bool,
+) -> ExecutionView:
+    """Run the execution until it ends; raises CliError where it is left before."""
+    from perdure.cli.progress import follow
+
+    app = open_perdure(options.store_url, loaded.functions)
+    try:
+        with _terminate_as_interrupt():
+            others = app.service.search(Query(now_ms=app.service.clock.now_ms(), statuses=_RUNNING)).rows
+            execution = app.start(
+                loaded.name, json.loads(text), name=name or _run_name(app, loaded.name, text, is_new=is_new)
+            )
+            _announce(options, execution, [row.execution_id for row in others if row.function in loaded.functions])
+            left = follow(options, execution, must_wait=must_wait)
+            if left is not None:
+                raise _left_at(execution, left, again)
+            view = execution.describe()
+            if show_history:
+                _show_history(options, execution, view)
+            return view
+    except KeyboardInterrupt:
+        app.close(CLOSE_S)
+        raise CliError(
+            "interrupted; what was checkpointed is kept",
+            Exit.INTERRUPTED,
+            hint=f"go on with: {again}",
+            kind="Interrupted",
+        ) from None
+    finally:
+        app.close(CLOSE_S)
+
+
+def _run_name(app: Perdure, function: str, text: str, *, is_new: bool) -> str:
+    """The name of the unfinished run of the same function with the same input, or a new one."""
+    prefix = f"run-{hashlib.sha256(f'{function} {text}'.encode()).hexdigest()[:10]}-"
+    query = Query(now_ms=app.service.clock.now_ms(), function=function, name_prefix=prefix, limit=1)
+    rows = app.service.search(query).rows
+    if not rows:
+        return f"{prefix}1"
+    last = rows[0].shown_name
+    if rows[0].status not in ENDED and not is_new:
+        return last
+    number = last.removeprefix(prefix)
+    return f"{prefix}{int(number) + 1 if number.isdecimal() else 1}"
+
+
+def _announce(options: Settings, execution: Execution, others: list[str]) -> None:
+    if options.is_quiet:
+        return
+    view = execution.describe()
+    if not execution.is_new:
+        state = f"has ended {view.status}" if view.end_ms is not None else f"goes on after {view.operations} operations"
+        click.echo(f"{view.function}/{view.name} {state}", err=True)
+    more = [other for other in others if other != execution.id]
+    if more:
+        click.echo(f"unfinished executions of the same functions go on, too: {len(more)}", err=True)
+
+
+def _left_at(execution: Execution, reason: str, again: str) -> CliError:
+    view = execution.describe()
+    if reason == "timeout":
+        return CliError(
+            f"{view.function}/{view.name} has not ended in time",
+            Exit.GAVE_UP,
+            hint=f"go on with: {again}",
+            kind="GaveUp",
+        )
+    ids = [handle.id for handle in execution.callbacks()]
+    answers = "; ".join(f"perdure callback succeed {callback_id} -r TEXT" for callback_id in ids[:3])
+    return CliError(
+        f"{view.function}/{view.name} waits for an answer",
+        Exit.INPUT_NEEDED,
+        hint=f"answer with: {answers}; then go on with: {again}",
+        kind="InputNeeded",
+    )
+
+
+def _finish(options: Settings, view: ExecutionView) -> int:
+    """Print the result, or say how the execution ended."""
+    if options.output is not None:
+        write_document(options, write_execution(view, PEOPLE), lambda: view.result or "null")
+    elif view.status is ExecutionStatus.SUCCEEDED:
+        result = view.result if view.result is not None else "null"
+        click.echo(dumps(json.loads(result)) if sys.stdout.isatty() else result)
+    if view.status is ExecutionStatus.SUCCEEDED:
+        return Exit.OK
+    from perdure.cli.lines import error_line
+
+    error = error_line(view.error) if view.error is not None else "no error was given"
+    has_diverged = view.error is not None and (view.error.type or "").endswith("NonDeterministicExecutionError")
+    where = f"`perdure execution history {view.execution_id}` shows what happened"
+    raise CliError(
+        f"{view.function}/{view.name} ended {view.status}: {error}",
+        Exit.DIVERGED if has_diverged else Exit.ENDED,
+        hint=where,
+        kind=view.error.type if view.error is not None and view.error.type else str(view.status),
+    )
+
+
+def _show_history(options: Settings, execution: Execution, view: ExecutionView) -> None:
+    """The history table, on stderr: stdout belongs to the result."""
+    from perdure.cli.execution import write_history
+
+    shown = Settings(output="table", is_utc=options.is_utc)
+    write_history(shown, view, execution.history(), is_full=False)
+
+
+# --- the surroundings of a handler --------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _quiet_stdout() -> Iterator[TextIO]:
+    """What handlers print goes to stderr: stdout is for the result alone."""
+    stdout = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):
+        yield stdout
+
+
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM leaves as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _ToStderr(logging.StreamHandler[Any]):
+    """Writes to what is stderr now: the live display puts itself in its place."""
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _value: Any) -> None:
+        pass
+
+
+def _log_to_stderr(options: Settings) -> None:
+    """Show what handlers log; of Perdure itself, warnings unless -v asks for more."""
+    handler = _ToStderr()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
+    logging.getLogger().addHandler(handler)
+    logging.getLogger().setLevel(logging.WARNING if options.is_quiet else logging.INFO)
+    level = {0: logging.WARNING, 1: logging.INFO}.get(options.verbosity, logging.DEBUG)
+    logging.getLogger("perdure").setLevel(logging.ERROR if options.is_quiet else level)

@@ -1,0 +1,133 @@
+"""From `module:handler` or `file.py:handler` to the handler itself."""
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from perdure.execution import definition_of
+
+Handler = Callable[..., Any]
+
+
+class NotLoaded(Exception):
+    """What was named can't be imported, is not there, or is not durable. `hint` is the way out."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """A durable handler, and all durable functions of its module by name, itself among them."""
+
+    name: str
+    handler: Handler
+    functions: dict[str, Handler]
+
+
+def load_handler(reference: str) -> Loaded:
+    """Import the module or the file and find the handler. Without `:handler` the module's only durable function is
+    meant, or the one called `handler`.
+
+    Raises NotLoaded.
+    """
+    source, _, attribute = reference.partition(":") if "\\" not in reference else reference.rpartition(":")
+    if not source:
+        raise NotLoaded(f"{reference!r} names no module", "write orders.py:handler or package.orders:handler")
+    module = _import_file(Path(source)) if source.endswith(".py") or "/" in source else _import_module(source)
+    durable = {name: value for name, value in vars(module).items() if definition_of(value) is not None}
+    functions = {_name(value): value for value in durable.values()}
+    handler = _pick(module, source, attribute, durable)
+    return Loaded(_name(handler), handler, {**functions, _name(handler): handler})
+
+
+def _name(handler: Handler) -> str:
+    definition = definition_of(handler)
+    assert definition is not None
+    return definition.name
+
+
+def _pick(module: ModuleType, source: str, attribute: str, durable: dict[str, Handler]) -> Handler:
+    known = ", ".join(durable) or "none"
+    if not attribute:
+        if "handler" in durable:
+            return durable["handler"]
+        if len({id(value) for value in durable.values()}) != 1:
+            raise NotLoaded(
+                f"{source} does not say which handler is meant; its durable functions: {known}",
+                f"write {source}:NAME" if durable else "mark one with @durable_execution",
+            )
+        return next(iter(durable.values()))
+    found: Any = module
+    for part in attribute.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise NotLoaded(f"{source} has no {attribute!r}", f"its durable functions: {known}") from None
+    if definition_of(found) is None:
+        what = f"a {type(found).__name__}" if not callable(found) else "not durable"
+        raise NotLoaded(f"{source}:{attribute} is {what}", f"mark it with @durable_execution; durable here: {known}")
+    handler: Handler = found
+    return handler
+
+
+def _import_module(name: str) -> ModuleType:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            hint = "run it where the module is, or name the file: orders.py:handler"
+            raise NotLoaded(f"there is no module {name!r}", hint) from None
+        raise _broken(name, error) from error
+    except BaseException as error:
+        raise _broken(name, error) from error
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise NotLoaded(f"there is no file {path}", "name a Python file or a module: orders.py:handler")
+    here = str(path.parent.resolve())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    name = path.stem
+    known = sys.modules.get(name)
+    if known is not None and getattr(known, "__file__", None) == str(path.resolve()):
+        return known
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if spec is None or spec.loader is None:
+        raise NotLoaded(f"{path} is no Python file", "name a file that ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    if known is None:
+        sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        if known is None:
+            del sys.modules[name]
+        raise _broken(str(path), error) from error
+    return module
+
+
+def _broken(source: str, error: BaseException) -> BaseException:
+    """What went wrong inside the module, with the line; an interrupt stays one."""
+    if isinstance(error, KeyboardInterrupt):
+        return error
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
+    frames = [frame for frame in frames if frame.filename != __file__]
+    if isinstance(error, SyntaxError):
+        where = f"{Path(error.filename or source).name}, line {error.lineno}"
+        words = f"{type(error).__name__}: {error.msg}"
+    else:
+        where = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else "its import"
+        words = f"{type(error).__name__}: {error}"
+    return NotLoaded(f"{source} can't be imported: {words} ({where})", "the file itself must import cleanly")
