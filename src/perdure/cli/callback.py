@@ -6,7 +6,7 @@ from perdure.cli import completion
 from perdure.cli.desk import opened
 from perdure.cli.execution import error_from, error_options
 from perdure.cli.moments import Moment, Span, countdown, duration_text
-from perdure.cli.output import Column, dumps, read_text, write_rows
+from perdure.cli.output import Column, Fit, dumps, read_text, write_rows
 from perdure.cli.settings import Group, settings
 from perdure.model.view import OpenCallback
 from perdure.store.sqlite import Mode
@@ -42,8 +42,8 @@ def list_callbacks(function: str | None, since: int | None, expiring: float | No
             options,
             [found for found in service.open_callbacks(limit=limit) if fits(found)],
             [
-                Column("id", lambda found: found.callback_id, can_wrap=True),
-                Column("execution", lambda found: f"{found.function}/{found.execution_name}", can_wrap=True),
+                Column("id", lambda found: found.callback_id, fit=Fit.FOLD),
+                Column("execution", lambda found: f"{found.function}/{found.execution_name}", fit=Fit.SHRINK),
                 Column("name", lambda found: found.name or ""),
                 Column("age", lambda found: duration_text(now_ms - found.start_ms), is_right=True),
                 Column("times out in", lambda found: _left(found, now_ms), is_right=True),

@@ -13,7 +13,17 @@ from perdure.cli.happenings import details, error_of, payload_of
 from perdure.cli.lines import error_line, in_order, line_of, plain_tree
 from perdure.cli.moments import Moment, clock_text, date_text, duration_text, local
 from perdure.cli.naming import FORMS, SHORT, find_execution
-from perdure.cli.output import STATUS_STYLES, Column, console, one_line, table_to_text, write_document, write_rows
+from perdure.cli.output import (
+    STATUS_STYLES,
+    Column,
+    Fit,
+    console,
+    one_line,
+    readable,
+    table_to_text,
+    write_document,
+    write_rows,
+)
 from perdure.cli.settings import Command, Group, Settings, settings
 from perdure.model.error import ErrorObject
 from perdure.model.event import HistoryEvent
@@ -144,12 +154,12 @@ def _columns(options: Settings, now_ms: int) -> list[Column]:
 
     return [
         Column("id", lambda row: row.execution_id if options.form("table") == "tsv" else row.execution_id[:SHORT]),
-        Column("name", lambda row: row.name or "-", can_wrap=True),
-        Column("function:version", lambda row: f"{row.function}:{row.version}", can_wrap=True),
+        Column("name", lambda row: row.name or "-", fit=Fit.SHRINK),
+        Column("function:version", lambda row: f"{row.function}:{row.version}", fit=Fit.SHRINK),
         Column("status", lambda row: str(row.status), style=lambda row: STATUS_STYLES.get(row.status, "")),
         Column("started", started),
         Column("duration", lambda row: duration_text((row.end_ms or now_ms) - row.start_ms), is_right=True),
-        Column("waiting on", lambda row: ", ".join(row.waiting_on), can_wrap=True),
+        Column("waiting on", lambda row: ", ".join(row.waiting_on)),
         Column("operations", lambda row: str(row.operations), is_right=True),
     ]
 
@@ -247,6 +257,7 @@ def write_history(
         local(view.start_ms, is_utc=options.is_utc).date()
         != local(view.end_ms or view.start_ms, is_utc=options.is_utc).date()
     )
+    cut = Fit.FOLD if is_full else Fit.SHRINK
     length = 10**9 if is_full or options.form("table") == "tsv" else PAYLOAD_CHARS
 
     def at(shown: HistoryEvent) -> str:
@@ -260,14 +271,14 @@ def write_history(
     columns = [
         Column("id", lambda shown: str(shown.event_id), is_right=True),
         Column("event", lambda shown: shown.type, style=lambda shown: _event_style(shown.type)),
-        Column("subtype", lambda shown: shown.sub_type or ""),
-        Column("name", lambda shown: shown.name or "", can_wrap=True),
+        Column("subtype", lambda shown: shown.sub_type or "", is_extra=True),
+        Column("name", lambda shown: shown.name or "", fit=Fit.SHRINK),
         Column("time", at),
-        Column("details", lambda shown: details(shown.event), can_wrap=True),
+        Column("details", lambda shown: details(shown.event), fit=Fit.SHRINK),
     ]
     if not no_data:
-        columns.append(Column("payload", lambda shown: one_line(payload_of(shown.event), length), can_wrap=True))
-        columns.append(Column("error", error, can_wrap=True))
+        columns.append(Column("payload", lambda shown: one_line(readable(payload_of(shown.event)), length), fit=cut))
+        columns.append(Column("error", error, fit=cut))
     write_rows(
         options,
         events,
@@ -352,8 +363,11 @@ def _draw_timeline(view: ExecutionView, operations: list[Operation], now_ms: int
 
     end_ms = max(view.end_ms or now_ms, view.start_ms + 1)
     out = console()
-    width = max(10, min(80, out.width - 60))
+    width = max(10, min(80, out.width - 64))
     table = Table.grid(padding=(0, 2))
+    table.add_column(max_width=32)
+    table.add_column(width=width)
+    table.add_column()
     for depth, operation in in_order(operations):
         if depth_max is not None and depth >= depth_max:
             continue
@@ -361,7 +375,8 @@ def _draw_timeline(view: ExecutionView, operations: list[Operation], now_ms: int
         first = int((operation.start_ms - view.start_ms) / (end_ms - view.start_ms) * width)
         last = int(((operation.end_ms or end_ms) - view.start_ms) / (end_ms - view.start_ms) * width)
         bar = Text(" " * first + "━" * max(1, last - first), style=line.style)
-        table.add_row(Text(f"{'  ' * depth}{line.sign} {line.label}"), bar, Text(line.detail))
+        label = Text(f"{'  ' * depth}{line.sign} {line.label}", no_wrap=True, overflow="ellipsis")
+        table.add_row(label, bar, Text(line.detail, no_wrap=True, overflow="ellipsis"))
     out.print(table)
 
 

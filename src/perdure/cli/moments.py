@@ -2,9 +2,15 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+
+if TYPE_CHECKING:
+    _IntType = click.ParamType[int]
+    _FloatType = click.ParamType[float]
+else:  # older versions of click know no such subscript
+    _IntType = _FloatType = click.ParamType
 
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
@@ -48,7 +54,7 @@ def clock_text(at_ms: int, *, is_utc: bool) -> str:
     return f"{local(at_ms, is_utc=is_utc):%H:%M:%S}.{at_ms % 1000:03}"
 
 
-class Moment(click.ParamType[int]):
+class Moment(_IntType):
     """A time, in milliseconds: `2h` is two hours ago, ISO 8601 is that time (local if it names no zone)."""
 
     name = "when"
@@ -65,7 +71,7 @@ class Moment(click.ParamType[int]):
             self.fail(f"{value!r} is no time; write 30m, 2h, 7d, or 2026-01-31T12:00", param, ctx)
 
 
-class Span(click.ParamType[float]):
+class Span(_FloatType):
     """A duration, in seconds: `30s`, `5m`, `1h`, `2d`."""
 
     name = "duration"

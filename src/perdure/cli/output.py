@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
 from typing import Any, TypeVar
 
 import click
@@ -11,17 +12,27 @@ import msgspec
 from perdure.cli.exits import CliError, Exit
 from perdure.cli.settings import Settings
 
+WIDE = 140
 T = TypeVar("T")
 
 
+class Fit(Enum):
+    """What becomes of a cell that is too wide for the terminal."""
+
+    KEEP = "keep"
+    SHRINK = "shrink"
+    FOLD = "fold"
+
+
 class Column(msgspec.Struct, frozen=True):
-    """A column of a table: its title, and the cell of a row."""
+    """A column of a table: its title, and the cell of a row. `is_extra` is left out where there is little room."""
 
     title: str
     cell: Callable[[Any], str]
     is_right: bool = False
     style: Callable[[Any], str] | None = None
-    can_wrap: bool = False
+    fit: Fit = Fit.KEEP
+    is_extra: bool = False
 
 
 STATUS_STYLES = {
@@ -89,19 +100,35 @@ def _write_table(rows: Sequence[Any], columns: Sequence[Column], empty: str) -> 
         return
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+
+    out = console()
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    filled: list[tuple[Column, list[str]]] = []
+    for column in columns:
+        cells = [column.cell(row) for row in rows]
+        if any(cells) and (not column.is_extra or out.width >= WIDE):
+            filled.append((column, cells))
+            table.add_column(
+                column.title,
+                justify="right" if column.is_right else "left",
+                no_wrap=column.fit is Fit.KEEP,
+                overflow="fold",
+            )
+    for number, row in enumerate(rows):
+        table.add_row(*(_text(column, cells[number], row) for column, cells in filled))
+    out.print(table)
+
+
+def _text(column: Column, cell: str, row: Any) -> Any:
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in columns:
-        table.add_column(
-            column.title,
-            justify="right" if column.is_right else "left",
-            no_wrap=not column.can_wrap,
-            overflow="fold" if column.can_wrap else "ellipsis",
-        )
-    for row in rows:
-        table.add_row(*(Text(column.cell(row), column.style(row) if column.style else "") for column in columns))
-    console().print(table)
+    is_shrunk = column.fit is Fit.SHRINK
+    return Text(
+        cell,
+        column.style(row) if column.style else "",
+        no_wrap=is_shrunk or None,
+        overflow="ellipsis" if is_shrunk else None,
+    )
 
 
 def console(*, is_error: bool = False) -> Any:
@@ -144,3 +171,16 @@ def one_line(text: str | None, length: int = 100) -> str:
         return ""
     flat = " ".join(text.split())
     return flat if len(flat) <= length else f"{flat[: length - 1]}…"
+
+
+def readable(payload: str | None) -> str | None:
+    """A payload for people: without the type marks of the format in which steps keep what JSON has no types for."""
+    if payload is None or not payload.startswith('{"t":"'):
+        return payload
+    from perdure.exceptions import SerDesError
+    from perdure.serdes import decode
+
+    try:
+        return json.dumps(decode(payload), ensure_ascii=False, default=str)
+    except (SerDesError, ValueError, TypeError):
+        return payload
