@@ -124,4 +124,5 @@ class ThreadWorker:
             is_idle = not self._taken
         for _ in self._threads:
             self._work.put(None)
+        self._linger.close()
         return is_idle

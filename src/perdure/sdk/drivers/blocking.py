@@ -21,6 +21,7 @@ from perdure.sdk.scope import Scope
 T = TypeVar("T")
 
 LINGER_S: Final = 0.05
+IDLE_S: Final = 10.0
 """So long may the START of a running step stay unsent: then it is sent alone, and operators see what is running."""
 
 
@@ -152,6 +153,7 @@ class Linger:
         self._changed = threading.Condition()
         self._is_running = False
         self._is_idle = False
+        self._is_closed = False
 
     def note(self, driver: BlockingDriver) -> None:
         """Look at this driver after the delay."""
@@ -162,6 +164,12 @@ class Linger:
                 if not self._is_running:
                     self._is_running = True
                     threading.Thread(target=self._run, name="perdure-linger", daemon=True).start()
+
+    def close(self) -> None:
+        """Let the thread go at once when there is nothing left to look at."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
 
     def _run(self) -> None:
         while self._wait_for_work():
@@ -175,8 +183,8 @@ class Linger:
             return True
         with self._changed:
             self._is_idle = True
-            if not self._noted:
-                self._changed.wait(timeout=10)
+            if not self._noted and not self._is_closed:
+                self._changed.wait(timeout=IDLE_S)
             self._is_idle = False
             self._is_running = bool(self._noted)
             return self._is_running
