@@ -89,6 +89,14 @@ class FaultyStore:
         answer: list[bool] = self._call(lambda: self._real.append(commits), writes=True)
         return answer
 
+    def append_soon(self, commits: Sequence[Commit], told: Callable[[list[bool] | StoreError], None]) -> None:
+        answer: list[bool] | StoreError
+        try:
+            answer = self.append(commits)
+        except StoreError as error:
+            answer = error
+        told(answer)
+
     def read(self, execution_id: str, after_seq: int = 0, limit: int | None = None) -> list[bytes]:
         answer: list[bytes] = self._call(lambda: self._real.read(execution_id, after_seq, limit))
         return answer

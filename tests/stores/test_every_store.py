@@ -52,6 +52,15 @@ def test_what_was_appended_is_read_in_order(store: Store) -> None:
     assert store.read(_id(9)) == []
 
 
+def test_one_append_may_hold_thousands_and_those_that_lose_lose_alone(store: Store) -> None:
+    """Found by the benchmark: 10,000 starts in one call were more variables than SQLite takes in one statement."""
+    store.append([_new(17), _new(12_999)])
+    answers = store.append([_new(number) for number in range(13_000)])
+    assert [number for number, is_kept in enumerate(answers) if not is_kept] == [17, 12_999]
+    assert all(store.append([Commit(_id(number), 2, b"2") for number in range(13_000)]))
+    assert store.read(_id(12_998)) == [b"1", b"2"]
+
+
 def test_a_row_comes_back_as_it_was_written(store: Store) -> None:
     row = _row(
         3,

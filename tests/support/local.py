@@ -49,6 +49,10 @@ class Queue:
         self.taken += 1
         return True
 
+    @property
+    def has_backlog(self) -> bool:
+        return bool(self.work)
+
     def release(self) -> None:
         self.taken -= 1
         assert self.taken >= 0

@@ -20,6 +20,8 @@ class _NoWorker:
     def reserve(self, function: str) -> bool:
         return False
 
+    has_backlog = False
+
     def release(self) -> None:
         raise AssertionError("no place was reserved")
 

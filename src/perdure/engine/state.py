@@ -13,7 +13,7 @@ from perdure.model.execution import ENDED, DurableConfig, ExecutionStatus, Paren
 from perdure.model.operation import Callback, ChainedInvoke, Operation, OperationStatus, Step, Wait
 
 
-class InFlight(msgspec.Struct, frozen=True):
+class InFlight(msgspec.Struct, frozen=True, gc=False):
     """The invocation that has the right to write. `count` is how many checkpoints it has made.
 
     A revoked one may run on but not write: the execution was paused under it.
@@ -26,7 +26,7 @@ class InFlight(msgspec.Struct, frozen=True):
     is_revoked: bool = False
 
 
-class Paused(msgspec.Struct, frozen=True):
+class Paused(msgspec.Struct, frozen=True, gc=False):
     """A pause, requested or begun (`since_ms`)."""
 
     requested_ms: int
@@ -36,7 +36,7 @@ class Paused(msgspec.Struct, frozen=True):
     since_ms: int | None = None
 
 
-class Failures(msgspec.Struct, frozen=True):
+class Failures(msgspec.Struct, frozen=True, gc=False):
     """Failed invocations: in a row, in a row without any progress, and the last error."""
 
     in_a_row: int = 0
@@ -45,14 +45,14 @@ class Failures(msgspec.Struct, frozen=True):
     last: ErrorObject | None = None
 
 
-class Request(msgspec.Struct, frozen=True):
+class Request(msgspec.Struct, frozen=True, gc=False):
     """An operator's request, remembered so that a repetition has no second effect."""
 
     client_token: str
     at_ms: int
 
 
-class Head(msgspec.Struct):
+class Head(msgspec.Struct, gc=False):
     """All of an execution that has constant size. Counts are of operations unless they say otherwise."""
 
     execution_id: str
@@ -131,7 +131,7 @@ class Head(msgspec.Struct):
         )
 
 
-class Delivered(msgspec.Struct, frozen=True):
+class Delivered(msgspec.Struct, frozen=True, gc=False):
     """The last accepted checkpoint: what it was asked with, and the operations that it was answered with."""
 
     epoch: int
@@ -145,45 +145,34 @@ TimerEntry: TypeAlias = tuple[int, int, str]
 """When, the operation's number (which orders what is due at one moment), its id."""
 
 
-class ExecutionState:
+class ExecutionState(msgspec.Struct, gc=False):
     """A `Head`, the operations in the order in which they started, and the indexes over them.
 
     `timers` is a heap that may hold entries which are no longer true; an entry is true if its operation is due then.
     `unseen` and `touched` are the operations that the service, respectively the handler, changed since the handler last
     was told. `updated_ids` is what was unseen when the current invocation began. `seq` counts the commits.
+
+    The garbage collector does not see states, which hold no cycles: many are kept, and it would look at each of them
+    again and again (a quarter of the time of starting 10,000 executions).
     """
 
-    __slots__ = (
-        "callback_ids",
-        "delivered",
-        "head",
-        "operations",
-        "owed",
-        "seq",
-        "timers",
-        "touched",
-        "unseen",
-        "updated_ids",
-    )
-
-    def __init__(self, head: Head) -> None:
-        self.head = head
-        self.operations: dict[str, Operation] = {}
-        self.timers: list[TimerEntry] = []
-        self.callback_ids: dict[str, str] = {}
-        self.unseen: dict[str, None] = {}
-        self.touched: dict[str, None] = {}
-        self.updated_ids: tuple[str, ...] = ()
-        self.owed: dict[str, None] = {}
-        self.delivered: Delivered | None = None
-        self.seq = 0
+    head: Head
+    operations: dict[str, Operation] = {}
+    timers: list[TimerEntry] = []
+    callback_ids: dict[str, str] = {}
+    unseen: dict[str, None] = {}
+    touched: dict[str, None] = {}
+    updated_ids: tuple[str, ...] = ()
+    owed: dict[str, None] = {}
+    delivered: Delivered | None = None
+    seq: int = 0
 
 
 PARENT: str = ""
 """The key under which `owed` holds that the parent must be told; all other keys are operation ids."""
 
 
-class Pendings(msgspec.Struct, frozen=True):
+class Pendings(msgspec.Struct, frozen=True, gc=False):
     """What one operation adds to the counts of pending and owed operations in `Head`."""
 
     waits: int = 0

@@ -98,19 +98,17 @@ class Agenda:
             self._is_ready.add(execution_id)
             self._ready.append((execution_id, function))
 
-    def first_ready(self) -> tuple[str, str] | None:
-        """The execution that has been ready for longest, which stays where it is."""
+    def first_ready(self, after: int = 0) -> tuple[str, str] | None:
+        """The execution that has been ready for longest, but for `after` others; it stays where it is."""
         with self._lock:
-            return self._ready[0] if self._ready else None
+            return self._ready[after] if len(self._ready) > after else None
 
-    def pop_ready(self) -> tuple[str, str] | None:
-        """The execution that has been ready for longest; it is not ready any more."""
+    def pop_ready(self, limit: int) -> list[tuple[str, str]]:
+        """The executions that have been ready for longest; they are not ready any more."""
         with self._lock:
-            if not self._ready:
-                return None
-            first = self._ready.popleft()
-            self._is_ready.discard(first[0])
-            return first
+            popped = [self._ready.popleft() for _ in range(min(limit, len(self._ready)))]
+            self._is_ready.difference_update(execution_id for execution_id, _ in popped)
+            return popped
 
     @property
     def ready_count(self) -> int:

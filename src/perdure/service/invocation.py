@@ -56,6 +56,11 @@ class Dispatcher(Protocol):
         """Take a place for an invocation of this function; False if there is none free, or nobody to run it."""
         ...
 
+    @property
+    def has_backlog(self) -> bool:
+        """Whether invocations wait for a thread."""
+        ...
+
     def release(self) -> None:
         """Give back a place that was not needed after all."""
         ...

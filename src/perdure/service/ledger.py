@@ -67,6 +67,23 @@ class Ledger:
     def carry_out(self, entry: Entry, command: cmd.Command) -> tuple[cmd.Decision, ExecutionState]:
         """Under the entry's lock: decide until the append gets its number."""
         for _ in range(CONFLICTS_MAX):
+            decision, state = self.think(entry, command)
+            if not decision.events:
+                return decision, state
+            try:
+                is_kept = self.store.append([self.commit_of(state, decision)])[0]
+            except BaseException:
+                entry.state = None
+                raise
+            if is_kept:
+                self._kept(state, decision.events)
+                return decision, state
+            entry.state = None
+        raise _too_fast(entry)
+
+    def think(self, entry: Entry, command: cmd.Command) -> tuple[cmd.Decision, ExecutionState]:
+        """Under the entry's lock: decide. If nothing is to happen, or it is refused, that rests on what is on disk."""
+        for _ in range(CONFLICTS_MAX):
             state = entry.state
             if state is None:
                 state = entry.state = self._load(entry.execution_id)
@@ -76,20 +93,9 @@ class Ledger:
                 if self._was_behind(entry):
                     continue
                 raise
-            if not decision.events:
-                if self._was_behind(entry):
-                    continue
+            if decision.events or not self._was_behind(entry):
                 return decision, state
-            try:
-                is_kept = self.store.append([self._commit(state, decision)])[0]
-            except BaseException:
-                entry.state = None
-                raise
-            if is_kept:
-                self._kept(state, decision.events)
-                return decision, state
-            entry.state = None
-        raise ServiceError(f"execution {entry.execution_id} changes too fast to be written", hint="try again")
+        raise _too_fast(entry)
 
     def _was_behind(self, entry: Entry) -> bool:
         """Whether others have appended what this process did not know of; it knows now.
@@ -105,7 +111,7 @@ class Ledger:
         """Decide a start, and make the commit that would put it on disk."""
         decision = decide(None, command, self.clock.now_ms(), self.ids, self.terms)
         state = apply(None, decision.events[0])
-        return state, decision, self._commit(state, decision, is_new=True)
+        return state, decision, self.commit_of(state, decision, is_new=True)
 
     def enter(self, state: ExecutionState, events: Sequence[ev.Event]) -> None:
         """Take in the state of an execution whose start is on disk."""
@@ -117,7 +123,7 @@ class Ledger:
         finally:
             self.hot.unpin(entry)
 
-    def _commit(self, state: ExecutionState, decision: cmd.Decision, *, is_new: bool = False) -> Commit:
+    def commit_of(self, state: ExecutionState, decision: cmd.Decision, *, is_new: bool = False) -> Commit:
         """Change the state as the decision says, and make the commit that holds its events."""
         events = decision.events
         if decision.draft is not None:
@@ -180,8 +186,10 @@ class Ledger:
         return row.function if row is not None else None
 
     def _load(self, execution_id: str) -> ExecutionState:
-        """Fold the journal; ResourceNotFound if there is none, or it is past its retention."""
-        rows = self.store.read(execution_id)
+        return self.fold(execution_id, self.store.read(execution_id))
+
+    def fold(self, execution_id: str, rows: Sequence[bytes]) -> ExecutionState:
+        """The state that a whole journal makes; ResourceNotFound if it is empty, or past its retention."""
         state: ExecutionState | None = None
         for seq, data in enumerate(rows, 1):
             for event in unpack(data, execution_id=execution_id, seq=seq):
@@ -197,6 +205,10 @@ class Ledger:
         gone_ms = expires_at_ms(state)
         if gone_ms is not None and gone_ms <= self.clock.now_ms():
             raise not_found(state.head.execution_id)
+
+
+def _too_fast(entry: Entry) -> ServiceError:
+    return ServiceError(f"execution {entry.execution_id} changes too fast to be written", hint="try again")
 
 
 def not_found(execution_id: str) -> ResourceNotFound:

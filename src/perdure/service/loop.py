@@ -22,12 +22,15 @@ from perdure.model.ids import Home, request_id
 from perdure.model.operation import OperationStatus
 from perdure.service.agenda import Agenda
 from perdure.service.functions import Functions
+from perdure.service.hot import Entry
 from perdure.service.invocation import Call, Dispatcher, Invocation
 from perdure.service.ledger import Ledger
 
 R = TypeVar("R")
 BeginChild = Callable[[cmd.StartChild, ParentLink], None]
-Look = Callable[..., bool]
+Look = Callable[..., None]
+FILL_MAX: Final = 256
+_UNTOLD: Final = frozenset({cmd.ExecutionEnded})
 
 log: Final = logging.getLogger("perdure.service")
 
@@ -48,6 +51,7 @@ class Loop:
         self._waiters: dict[str, list[threading.Event]] = {}
         self._lock = threading.Lock()
         self._filling = threading.local()
+        self.filler: Callable[[], None] | None = None
 
     def bind(self, ledger: Ledger, begin_child: BeginChild, look: Look) -> None:
         """Give the loop what is made after it: the ledger, and the ways to begin a child and to look at what is due."""
@@ -77,6 +81,58 @@ class Loop:
         if decision.refusal is not None:
             raise decision.refusal
         return answered
+
+    def do_soon(self, execution_id: str, command: cmd.Command) -> bool:
+        """Carry out the end of an invocation without waiting for the disk; True if another invocation follows at once.
+
+        Until it is on disk the execution is locked: nobody sees it. What can't be kept is tried again. An end with
+        effects on others is carried out as usual: who is told of it must not meet locks.
+        """
+        hot = self._ledger.hot
+        entry = hot.pin(execution_id)
+        entry.lock.acquire()
+        is_handed_over = False
+        try:
+            decision, state = self._ledger.think(entry, command)
+            if decision.events and _UNTOLD.issuperset(map(type, decision.effects)):
+                try:
+                    commit = self._ledger.commit_of(state, decision)
+                except BaseException:
+                    entry.state = None
+                    raise
+                is_handed_over = True
+                self._ledger.store.append_soon(
+                    [commit], lambda answer: self._kept_soon(entry, state, decision, command, answer)
+                )
+                return False
+        finally:
+            if not is_handed_over:
+                entry.lock.release()
+                hot.unpin(entry)
+        return self.do(execution_id, command, lambda _state, made: starts_invocation(made))
+
+    def _kept_soon(
+        self,
+        entry: Entry,
+        state: ExecutionState,
+        decision: cmd.Decision,
+        command: cmd.Command,
+        answer: list[bool] | StoreError,
+    ) -> None:
+        """The disk has answered: show what is kept, and let go of the execution."""
+        is_kept = isinstance(answer, list) and answer[0]
+        try:
+            if is_kept:
+                self.kept(state, decision.events)
+            else:
+                entry.state = None
+        finally:
+            entry.lock.release()
+            self._ledger.hot.unpin(entry)
+        if not is_kept:
+            self._again(lambda: self.do_with_place(entry.execution_id, command), answer)
+        elif decision.effects:
+            self.tell_waiters(entry.execution_id)
 
     def do_with_place(self, execution_id: str, command: cmd.Command) -> None:
         """Carry out a command that may make the execution runnable, and have it run if there is a place."""
@@ -136,25 +192,41 @@ class Loop:
             self.agenda.add_ready(head.execution_id, head.function, now_ms)
 
     def fill_places(self) -> None:
-        """Give free places to the executions that have been ready for longest.
+        """Give free places to the executions that have been ready for longest, or have it done by the `filler`.
 
         Whoever makes an execution ready, or a place free, looks afterwards whether the other is there: none is missed.
         """
+        if self.agenda.first_ready() is None:
+            return
+        if self.filler is not None:
+            self.filler()
+        else:
+            self.fill_now()
+
+    def fill_now(self) -> None:
+        """The same, here: as many at once as there are places."""
         if getattr(self._filling, "now", False):
             return
         self._filling.now = True
         try:
-            while (first := self.agenda.first_ready()) is not None and self.reserve(first[1]):
-                is_used = False
-                try:
-                    ready = self.agenda.pop_ready()
-                    if ready is not None:
-                        is_used = self.look(*ready, has_place=True)
-                finally:
-                    if not is_used:
-                        self.release()
+            while reserved := self._reserve_for_ready():
+                self.look(self.agenda.pop_ready(reserved), reserved)
         finally:
             self._filling.now = False
+
+    @property
+    def has_backlog(self) -> bool:
+        """Whether there is work that waits for the thread that asks."""
+        return self.agenda.first_ready() is not None or self._dispatcher.has_backlog
+
+    def _reserve_for_ready(self) -> int:
+        """Take as many places as can be used now."""
+        reserved = 0
+        while reserved < FILL_MAX and (ready := self.agenda.first_ready(reserved)) is not None:
+            if not self.reserve(ready[1]):
+                break
+            reserved += 1
+        return reserved
 
     # --- acting --------------------------------------------------------------------------------------------------
 
@@ -256,12 +328,15 @@ class Loop:
         try:
             act()
         except StoreError as error:
-            log.warning("the store can't record an end now", extra={"error": str(error)})
-            self.unended.append(act)
-            with self.agenda.earlier:
-                self.agenda.earlier.notify_all()
+            self._again(act, error)
         except ResourceNotFound:
             pass
+
+    def _again(self, act: Callable[[], None], error: object) -> None:
+        log.warning("the store can't record an end now", extra={"error": str(error)})
+        self.unended.append(act)
+        with self.agenda.earlier:
+            self.agenda.earlier.notify_all()
 
     # --- waiting -------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ Nothing is answered, and no effect happens, before what it rests on is on disk.
 import os
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from perdure.engine import commands as cmd, tokens
 from perdure.engine.checkpoint import holds_right
@@ -59,11 +59,18 @@ class Service:
         self.ledger = Ledger(store, self.clock, ids or RandomIds(), terms or Terms(), self._loop.kept, hot)
         self._starter = Starter(self.ledger, self._loop, functions)
         self._timekeeper = Timekeeper(self.ledger, self._loop, functions)
-        self._loop.bind(self.ledger, self._starter.begin_child, self._timekeeper.look)
+        self._loop.bind(self.ledger, self._starter.begin_child, self._timekeeper.looker.look)
         self.next_tick_ms = self._timekeeper.next_tick_ms
         self.tick = self._timekeeper.tick
         self.sweep = self._timekeeper.sweep
         store.listen(self._timekeeper.changed_elsewhere)
+
+    def fill_elsewhere(self, filler: Callable[[], None]) -> None:
+        """Have `filler` called when there may be a place for an execution that waits for one; `tick` then fills it.
+
+        Who runs `tick` in a thread of its own asks for this: that thread then takes many at once.
+        """
+        self._loop.filler = filler
 
     def close(self) -> None:
         """Begin nothing any more; what is running may still record its end."""
@@ -136,7 +143,10 @@ class Service:
             is_again = starts_invocation(decision)
 
         try:
-            loop.do(execution_id, command, look)
+            if loop.has_backlog:
+                is_again = loop.do_soon(execution_id, command)
+            else:
+                loop.do(execution_id, command, look)
         except StoreError:
             loop.insist(lambda: loop.do_with_place(execution_id, command))
         except ResourceNotFound:

@@ -7,6 +7,7 @@ from perdure.engine import commands as cmd
 from perdure.model.error import ErrorObject, ResourceNotFound, ServiceError
 from perdure.service.functions import Functions
 from perdure.service.ledger import Ledger
+from perdure.service.looking import Looker
 from perdure.service.loop import Loop
 from perdure.store.protocol import Lease
 
@@ -26,6 +27,7 @@ class Timekeeper:
         self._functions = functions
         self._next_sweep_ms = 0
         self._next_renewal_ms = 0
+        self.looker = Looker(ledger, loop, self.look)
 
     def next_tick_ms(self) -> int:
         """When `tick` has to be called next."""
@@ -45,11 +47,8 @@ class Timekeeper:
         self._scan_ahead(now_ms)
         self._renew_leases(now_ms)
         while due := self._loop.agenda.pop_due(now_ms, BATCH):
-            for execution_id, function in due:
-                has_place = self._loop.reserve(function)
-                if not self.look(execution_id, function, has_place=has_place) and has_place:
-                    self._loop.release()
-        self._loop.fill_places()
+            self.looker.look(due)
+        self._loop.fill_now()
         if self._next_sweep_ms <= now_ms:
             self._next_sweep_ms = now_ms + SWEEP_MS
             self.sweep()

@@ -77,6 +77,14 @@ class MemoryStore:
         assert row.wake_at_ms is not None
         del self._wakes[bisect_left(self._wakes, (row.wake_at_ms, row.execution_id))]
 
+    def append_soon(self, commits: Sequence[Commit], told: Callable[[list[bool] | StoreError], None]) -> None:
+        answer: list[bool] | StoreError
+        try:
+            answer = self.append(commits)
+        except StoreError as error:
+            answer = error
+        told(answer)
+
     def read(self, execution_id: str, after_seq: int = 0, limit: int | None = None) -> list[bytes]:
         with self._lock:
             self._check_open()

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from perdure.model.error import StoreError
 from perdure.model.execution import ExecutionRow, ExecutionStatus, WaitingOn
 
 PAGE_DEFAULT: Final = 100
@@ -97,6 +98,13 @@ class Store(Protocol):
         """Put every commit on disk before returning; say for each whether it got the number it expected.
 
         Commits of different executions are independent: that one loses does not touch the others.
+        """
+        ...
+
+    def append_soon(self, commits: Sequence[Commit], told: Callable[[list[bool] | StoreError], None]) -> None:
+        """The same without waiting: `told` is called with the answer, or the error, once it is known.
+
+        It may be called in another thread, or before this returns; it must be quick and must not call the store.
         """
         ...
 

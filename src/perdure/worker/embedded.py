@@ -133,6 +133,8 @@ class Perdure:
             raise
         self._worker.bind(self.service)
         self._is_closed = False
+        self._has_to_fill = False
+        self.service.fill_elsewhere(self._ask_to_fill)
         self._ticker = threading.Thread(target=self._tick, name="perdure-ticker", daemon=True)
         self._ticker.start()
         self._at_exit = _closer(weakref.ref(self))
@@ -143,6 +145,7 @@ class Perdure:
         earlier = self.service.agenda.earlier
         while not self._is_closed:
             delay_s: float | None = None
+            self._has_to_fill = False
             try:
                 self.service.tick()
             except ServiceError as error:
@@ -154,10 +157,19 @@ class Perdure:
             with earlier:
                 if self._is_closed:
                     return
+                if self._has_to_fill:
+                    continue
                 if delay_s is None:
                     delay_s = (self.service.next_tick_ms() - self.service.clock.now_ms()) / 1000
                 if delay_s > 0:
                     earlier.wait(delay_s)
+
+    def _ask_to_fill(self) -> None:
+        """Have the ticker fill free places."""
+        if not self._has_to_fill:
+            with self.service.agenda.earlier:
+                self._has_to_fill = True
+                self.service.agenda.earlier.notify_all()
 
     # --- starting ------------------------------------------------------------------------------------------------
 

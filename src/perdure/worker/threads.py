@@ -55,6 +55,10 @@ class ThreadWorker:
             self._taken += 1
             return True
 
+    @property
+    def has_backlog(self) -> bool:
+        return not self._work.empty()
+
     def release(self) -> None:
         with self._lock:
             self._taken -= 1

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType
@@ -149,7 +150,7 @@ class Linger:
 
     def __init__(self, delay_s: float = LINGER_S) -> None:
         self._delay_s = delay_s
-        self._noted: deque[tuple[float, BlockingDriver]] = deque()
+        self._noted: deque[tuple[float, weakref.ref[BlockingDriver]]] = deque()
         self._changed = threading.Condition()
         self._is_running = False
         self._is_idle = False
@@ -157,7 +158,7 @@ class Linger:
 
     def note(self, driver: BlockingDriver) -> None:
         """Look at this driver after the delay."""
-        self._noted.append((time.monotonic() + self._delay_s, driver))
+        self._noted.append((time.monotonic() + self._delay_s, weakref.ref(driver)))
         if self._is_idle or not self._is_running:
             with self._changed:
                 self._changed.notify()
@@ -173,9 +174,15 @@ class Linger:
 
     def _run(self) -> None:
         while self._wait_for_work():
-            due, driver = self._noted.popleft()
+            due, noted = self._noted.popleft()
+            driver = noted()
+            if driver is None:
+                continue  # its invocation has ended
+            del driver
             time.sleep(max(0.0, due - time.monotonic()))
-            driver.send_lingering()
+            driver = noted()
+            if driver is not None:
+                driver.send_lingering()
 
     def _wait_for_work(self) -> bool:
         """Whether there is something to look at; False after a while without, and then this thread ends."""

@@ -40,6 +40,8 @@ on ext4), because its size has to be made durable too. SQLite takes what follows
 QUICK_CHECK_BYTES_MAX: Final = 8 * 1024 * 1024
 """Larger files are not read whole at opening; every journal row has a checksum that is verified when it is read."""
 DELETE_ROWS_MAX: Final = 1_000
+ROWS_MAX: Final = 1_024
+"""So many rows in one statement: their values are fewer than the 32,766 variables that every SQLite allows."""
 _NO_JOURNAL_ROW: Final[list[Any]] = [None] * 3
 _NO_COMMIT: Final[list[Any]] = [None] * 20
 
@@ -149,6 +151,8 @@ class SqliteStore:
                 self._writer.execute(f"PRAGMA user_version = {number}")
 
     def close(self) -> None:
+        if self._is_open:
+            self._group.close()
         with self._lock:
             if not self._is_open:
                 return
@@ -197,8 +201,13 @@ class SqliteStore:
     def append(self, commits: Sequence[Commit]) -> list[bool]:
         return self._group.commit(commits)
 
+    def append_soon(self, commits: Sequence[Commit], told: Callable[[list[bool] | StoreError], None]) -> None:
+        self._group.submit(commits, lambda answer: told(_as_store_error(answer)))
+
     def _write(self, commits: Sequence[Commit]) -> list[bool]:
         """One transaction for all; called by one thread at a time."""
+        if not commits:
+            return []
         if self._mode is Mode.READ:
             raise StoreReadOnly(f"{self.path} was opened for reading")
         with self._lock, self._errors:
@@ -229,7 +238,12 @@ class SqliteStore:
     def _append_together(self, commits: Sequence[Commit]) -> list[bool]:
         """All with one statement in the hope that nobody loses; if somebody does, one by one."""
         try:
-            self._append(commits)
+            if len(commits) <= ROWS_MAX:
+                self._append(commits)
+            else:
+                with self._transaction():
+                    for start in range(0, len(commits), ROWS_MAX):
+                        self._append(commits[start : start + ROWS_MAX])
         except sqlite3.IntegrityError:
             with self._transaction():
                 return [self._append_one(commit) for commit in commits]
@@ -544,6 +558,13 @@ def _check_file(path: Path, mode: Mode) -> tuple[int, int]:
     if head[68:72] != APPLICATION_ID.to_bytes(4, "big"):
         raise NotAStore(f"{path} is a SQLite database, but not one of Perdure's", hint=_HINT_FILE)
     return identity
+
+
+def _as_store_error(answer: list[bool] | Exception) -> list[bool] | StoreError:
+    """An error that nobody has a name for is one of the store all the same."""
+    if isinstance(answer, Exception) and not isinstance(answer, StoreError):
+        return StoreError(f"the commit failed: {answer}")
+    return answer
 
 
 class _Translated:

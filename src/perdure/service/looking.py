@@ -1,0 +1,186 @@
+"""Look at many executions at once: one read for all that are not in memory, one commit for all that change.
+
+Whoever holds the locks of several executions never waits for one: what somebody else is busy with is looked at alone,
+afterwards.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from perdure.engine import commands as cmd, decide
+from perdure.engine.state import ExecutionState
+from perdure.model import event as ev
+from perdure.model.error import ResourceNotFound, ServiceError, StoreError
+from perdure.service.hot import Entry
+from perdure.service.invocation import Invocation
+from perdure.service.ledger import Ledger
+from perdure.service.loop import Loop, starts_invocation
+from perdure.store.protocol import Commit
+
+log: Final = logging.getLogger("perdure.service")
+
+RETRY_MS: Final = 1_000
+_ONLY_RUNNABLE: Final = frozenset({ev.WaitSucceeded, ev.StepReady})
+"""Events that make an execution runnable and are no news to anybody before it runs."""
+
+
+class Places:
+    """Places that were reserved and are not used yet; more are reserved as they are asked for."""
+
+    def __init__(self, loop: Loop, reserved: int = 0) -> None:
+        self._loop = loop
+        self._reserved = reserved
+
+    def take(self, function: str) -> bool:
+        if self._reserved:
+            self._reserved -= 1
+            return True
+        return self._loop.reserve(function)
+
+    def give_back(self) -> None:
+        self._reserved += 1
+
+    def release(self) -> None:
+        for _ in range(self._reserved):
+            self._loop.release()
+        self._reserved = 0
+
+
+class _Look(msgspec.Struct):
+    """An execution that is looked at, and what is decided about it. Its lock is held."""
+
+    entry: Entry
+    function: str
+    state: ExecutionState | None = None
+    decision: cmd.Decision | None = None
+    commit: Commit | None = None
+    invocation: Invocation | None = None
+    uses_place: bool = False
+    is_kept: bool = False
+
+
+class Looker:
+    """`alone` looks at one execution, waiting for its lock; True if it used the place that it was given."""
+
+    def __init__(self, ledger: Ledger, loop: Loop, alone: Callable[..., bool]) -> None:
+        self._ledger = ledger
+        self._loop = loop
+        self._alone = alone
+
+    def look(self, items: Sequence[tuple[str, str]], reserved: int = 0) -> None:
+        """Let happen what is due, and have run what can run as far as there are places.
+
+        `items` are executions with their functions; `reserved` places have been taken for them.
+        """
+        if len(items) == 1:
+            self._look_alone(items, Places(self._loop, reserved))
+            return
+        places = Places(self._loop, reserved)
+        held: list[_Look] = []
+        left: list[tuple[str, str]] = []
+        hot = self._ledger.hot
+        for execution_id, function in items:
+            entry = hot.pin(execution_id)
+            if entry.lock.acquire(blocking=False):
+                held.append(_Look(entry, function))
+            else:
+                hot.unpin(entry)
+                left.append((execution_id, function))
+        try:
+            self._decide(held, places, left)
+            self._keep([look for look in held if look.commit is not None], places, left)
+        except StoreError as error:
+            self._later(held, error)
+        finally:
+            for look in held:
+                look.entry.lock.release()
+                hot.unpin(look.entry)
+        for look in held:
+            if look.is_kept and look.decision is not None and look.decision.effects:
+                self._loop.act(look.entry.execution_id, look.function, look.decision.effects, look.invocation)
+        self._look_alone(left, places)
+
+    def _look_alone(self, items: Sequence[tuple[str, str]], places: Places) -> None:
+        for execution_id, function in items:
+            has_place = places.take(function)
+            if not self._alone(execution_id, function, has_place=has_place) and has_place:
+                places.give_back()
+        places.release()
+
+    def _decide(self, held: Sequence[_Look], places: Places, left: list[tuple[str, str]]) -> None:
+        """Think about each; those that need more than a look are left."""
+        ledger, loop = self._ledger, self._loop
+        cold = [look.entry.execution_id for look in held if look.entry.state is None]
+        journals = ledger.store.read_many(cold) if cold else {}
+        now_ms = ledger.clock.now_ms()
+        for look in held:
+            entry = look.entry
+            if entry.state is None:
+                rows = journals.get(entry.execution_id)
+                if rows is None:
+                    continue
+                try:
+                    entry.state = ledger.fold(entry.execution_id, rows)
+                except ResourceNotFound:
+                    continue
+            state = entry.state
+            now = state.head.in_flight
+            if now is not None and now.owner != loop.owner and not state.head.has_ended:
+                left.append((entry.execution_id, look.function))
+                continue
+            has_place = places.take(look.function)
+            command = cmd.Wake(invoker=loop.owner if has_place else None)
+            try:
+                decision = decide(state, command, now_ms, ledger.ids, ledger.terms)
+            except ServiceError:
+                decision = cmd.Decision()
+            look.uses_place = has_place and starts_invocation(decision)
+            if has_place and not look.uses_place:
+                places.give_back()
+            if not decision.events and not has_place and state.head.can_be_invoked(now_ms):
+                loop.note_ready(state)
+            elif not decision.events:
+                left.append((entry.execution_id, look.function))
+            elif not has_place and _ONLY_RUNNABLE.issuperset(map(type, decision.events)):
+                loop.agenda.add_ready(entry.execution_id, look.function, now_ms)
+            else:
+                look.state, look.decision = state, decision
+                look.commit = ledger.commit_of(state, decision)
+
+    def _keep(self, looks: Sequence[_Look], places: Places, left: list[tuple[str, str]]) -> None:
+        """Put all that was decided on disk."""
+        if not looks:
+            return
+        loop = self._loop
+        try:
+            answers = self._ledger.store.append([look.commit for look in looks if look.commit is not None])
+        except BaseException:
+            for look in looks:
+                look.entry.state = None
+                if look.uses_place:
+                    places.give_back()
+            raise
+        for look, is_kept in zip(looks, answers, strict=True):
+            assert look.state is not None
+            assert look.decision is not None
+            look.is_kept = is_kept
+            if is_kept:
+                loop.kept(look.state, look.decision.events)
+                look.invocation = loop.invocation_of(look.state, look.decision)
+                if look.invocation is None:
+                    loop.note_ready(look.state)
+            else:
+                look.entry.state = None
+                if look.uses_place:
+                    places.give_back()
+                left.append((look.entry.execution_id, look.function))
+
+    def _later(self, held: Sequence[_Look], error: StoreError) -> None:
+        """The store can't be read or written now: somebody looks again in a second."""
+        log.warning("executions could not be looked at", extra={"executions": len(held), "error": str(error)})
+        again_ms = self._ledger.clock.now_ms() + RETRY_MS
+        for look in held:
+            self._loop.agenda.schedule(look.entry.execution_id, look.function, again_ms)
