@@ -5,7 +5,6 @@ import re
 import sys
 from collections.abc import Callable
 from functools import wraps
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from perdure.config import to_word
@@ -109,6 +108,8 @@ def default_name(handler: Callable[..., Any]) -> str:
     module = handler.__module__
     if module == "__main__":
         file = getattr(sys.modules.get("__main__"), "__file__", None)
+        from pathlib import Path  # not needed in a function package
+
         module = Path(file).stem if file else "main"
     text = f"{module.rpartition('.')[2]}-{getattr(handler, '__name__', type(handler).__name__)}"
     return re.sub(r"[^a-zA-Z0-9_-]+", "-", text)[:64].strip("-") or "function"

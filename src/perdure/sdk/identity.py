@@ -3,7 +3,10 @@
 Source: the official Python SDK's derivation of operation ids, which makes executions exchangeable.
 """
 
-import hashlib
+try:
+    from _blake2 import blake2b  # hashlib's own; hashlib itself loads OpenSSL, which takes 5 ms
+except ImportError:  # pragma: no cover - an interpreter that keeps it elsewhere
+    from hashlib import blake2b
 
 from perdure.exceptions import NonDeterministicExecutionError
 from perdure.model.operation import Operation, OperationType
@@ -12,7 +15,7 @@ from perdure.model.operation import Operation, OperationType
 def operation_id(prefix: str, number: int) -> str:
     """The id of the `number`-th operation in the context whose own id is `prefix` (empty for the handler's)."""
     text = f"{prefix}-{number}" if prefix else str(number)
-    return hashlib.blake2b(text.encode()).hexdigest()[:64]
+    return blake2b(text.encode()).hexdigest()[:64]
 
 
 def check_identity(

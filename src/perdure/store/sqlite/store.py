@@ -81,7 +81,7 @@ class SqliteStore:
         self._is_open = True
         self._flushes = 0
         self._statements: dict[tuple[str, int], str] = {}
-        self._append_alone = self._statement("append_journal", 3, 1)
+        self._append_alone = self._sql["append_alone"]
         self._errors = _Translated(self.path)
         self._function_ids: dict[str, int] = {}
         self._function_names: dict[int, str] = {}
@@ -266,7 +266,9 @@ class SqliteStore:
         """
         if len(commits) == 1 and commits[0].row is None:
             commit = commits[0]
-            self._writer.execute(self._append_alone, (execution_key(commit.execution_id), commit.seq, commit.data))
+            row = (execution_key(commit.execution_id), commit.seq, commit.data)
+            if self._writer.execute(self._append_alone, row).rowcount != 1:
+                raise sqlite3.IntegrityError("lost")
             return
         if all(commit.row is None for commit in commits):
             name, empty = "append_journal", _NO_JOURNAL_ROW

@@ -1,0 +1,192 @@
+"""Measure Perdure beside what a user would pick instead: same machine, same minute, interleaved, medians of rounds.
+
+    python bench/run.py [--rounds 3] [--only sequential,parallel] [--keep FOLDER]
+
+The peers live in an environment of the benchmark's own (bench/.venv), which is made when it is missing. Every workload
+runs in a process of its own. The table goes to stdout, everything measured to bench/results/*.json.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+PYTHON = HERE / ".venv" / "bin" / "python"
+LIMIT_S = 600
+
+CONTENDERS: dict[str, tuple[str, dict[str, str]]] = {
+    "Perdure": ("perdure_sqlite.py", {}),
+    "DBOS": ("dbos_sqlite.py", {}),
+    "AWS memory": ("aws_emulator.py", {"EMULATOR_STORE": "memory"}),
+    "AWS SQLite": ("aws_emulator.py", {"EMULATOR_STORE": "sqlite"}),
+    "ground": ("ground.py", {}),
+}
+
+ROWS: list[tuple[str, str, str, bool, str]] = [
+    ("sequential", "us_per_step", "one step after the other, µs each", False, "≤ 1.6 × ground"),
+    ("parallel", "steps_per_s", "64 executions × 10 steps, steps/s", True, "≥ 60 × DBOS"),
+    ("callback", "p50_ms", "callback → next step, p50 ms", False, "≤ 1 ms"),
+    ("callback", "p99_ms", "callback → next step, p99 ms", False, ""),
+    ("replay", "us_per_step_1000", "replay of 1,000 steps, µs per step", False, "≤ 6 µs"),
+    ("replay", "us_per_step_10000", "replay of 10,000 steps, µs per step", False, "≤ 6 µs"),
+    ("replay", "us_per_step_50000", "replay of 50,000 steps, µs per step", False, "≤ 6 µs"),
+    ("history_length", "us_per_step_after_100", "a step after 100 others, µs", False, "all alike"),
+    ("history_length", "us_per_step_after_1000", "a step after 1,000 others, µs", False, "all alike"),
+    ("history_length", "us_per_step_after_10000", "a step after 10,000 others, µs", False, "all alike"),
+    ("starts", "starts_per_s", "starts of sleepers, per s", True, "≥ 5,000"),
+    ("starts", "disk_bytes_each", "disk per sleeper, bytes", False, "≤ 600"),
+    ("starts", "memory_bytes_each", "memory per sleeper (20,000), bytes", False, "bounded by the cache"),
+    ("due", "p99_s", "10,000 due at once, p99 late, s", False, "≤ 1.5 s"),
+    ("due", "lone_ms", "a lone timer, late, ms", False, "≤ 10 ms"),
+    ("many_asleep", "open_ms_10", "opening beside 10 asleep, ms", False, ""),
+    ("many_asleep", "open_ms_100000", "opening beside 100,000 asleep, ms", False, "as with 10"),
+    ("many_asleep", "wake_ms_10", "waking one beside 10, ms", False, ""),
+    ("many_asleep", "wake_ms_100000", "waking one beside 100,000, ms", False, "as with 10"),
+    ("crash", "s_to_all_done", "200 in flight, SIGKILL → all done, s", False, "≤ 1 s"),
+    ("startup", "import_ms", "import, ms", False, "≤ 40 ms"),
+    ("startup", "names_ms", "import with the names a handler needs, ms", False, ""),
+    ("startup", "help_ms", "perdure --help, ms", False, "≤ 150 ms"),
+]
+"""Workload, its number, what it is, whether more is better, the target of the design."""
+
+
+def prepare() -> None:
+    """Make the environment of the peers, with Perdure as it is in this checkout."""
+    ready = HERE / ".venv" / ".ready"
+    wanted = (HERE / "requirements.txt").read_text()
+    if ready.exists() and ready.read_text() == wanted:
+        return
+    print("preparing an environment in bench/.venv ...", file=sys.stderr, flush=True)
+    venv.create(HERE / ".venv", with_pip=True, clear=True)
+    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "-r", str(HERE / "requirements.txt")], check=True)
+    subprocess.run([*pip, "--editable", str(HERE.parent)], check=True)
+    ready.write_text(wanted)
+
+
+def workloads_of(script: str) -> list[str]:
+    found = subprocess.run([str(PYTHON), str(HERE / "contenders" / script)], check=True, capture_output=True, text=True)
+    names: list[str] = json.loads(found.stdout)
+    return names
+
+
+def measure(script: str, environment: dict[str, str], workload: str, folder: Path) -> dict[str, float] | str:
+    """The numbers of one run; a text says why there are none."""
+    command = [str(PYTHON), str(HERE / "contenders" / script), workload, str(folder)]
+    try:
+        done = subprocess.run(
+            command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=LIMIT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"not done within {LIMIT_S} s"
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode or not lines:
+        return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:200]
+    numbers: dict[str, float] = json.loads(lines[-1])
+    return numbers
+
+
+def run(rounds: int, only: set[str]) -> list[dict[str, Any]]:
+    """Every contender after the other in each round, so that the machine's moods meet all alike."""
+    plan = {name: workloads_of(script) for name, (script, _) in CONTENDERS.items()}
+    workloads = [name for name in plan["Perdure"] if not only or name in only]
+    measured: list[dict[str, Any]] = []
+    for workload in workloads:
+        for number in range(1, rounds + 1):
+            for name, (script, environment) in CONTENDERS.items():
+                if workload not in plan[name]:
+                    continue
+                began = time.monotonic()
+                with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
+                    found = measure(script, environment, workload, Path(folder))
+                print(
+                    f"{workload} {number}/{rounds} {name}: {found if isinstance(found, str) else _short(found)}"
+                    f"  ({time.monotonic() - began:.0f} s)",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                measured.append({"workload": workload, "contender": name, "round": number, "found": found})
+    return measured
+
+
+def _short(found: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.3g}" for name, value in found.items())
+
+
+def medians(measured: list[dict[str, Any]]) -> dict[tuple[str, str, str], float]:
+    """By workload, number and contender."""
+    values: dict[tuple[str, str, str], list[float]] = {}
+    for item in measured:
+        if isinstance(item["found"], dict):
+            for number, value in item["found"].items():
+                values.setdefault((item["workload"], number, item["contender"]), []).append(value)
+    return {key: statistics.median(found) for key, found in values.items()}
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def table(found: dict[tuple[str, str, str], float]) -> list[str]:
+    """A Markdown table: each peer with how many times better Perdure is; the ground with how near it comes."""
+    peers = list(CONTENDERS)[1:]
+    lines = [
+        f"| workload | target | Perdure | {' | '.join(peers)} |",
+        "|---|---|--:|" + "--:|" * len(peers),
+    ]
+    for workload, number, label, is_more_better, target in ROWS:
+        ours = found.get((workload, number, "Perdure"))
+        if ours is None:
+            continue
+        cells = []
+        for peer in peers:
+            theirs = found.get((workload, number, peer))
+            if theirs is None:
+                cells.append("")
+                continue
+            ratio = ours / theirs if is_more_better or peer == "ground" else theirs / ours
+            cells.append(f"{_number(theirs)} ({ratio:.2f}×)" if ratio < 10 else f"{_number(theirs)} ({ratio:,.0f}×)")
+        lines.append(f"| {label} | {target} | **{_number(ours)}** | {' | '.join(cells)} |")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is run (3)")
+    parser.add_argument("--only", default="", help="workloads, separated by commas")
+    options = parser.parse_args()
+    prepare()
+    measured = run(options.rounds, {word for word in options.only.split(",") if word})
+    found = medians(measured)
+    lines = table(found)
+    results = HERE / "results"
+    results.mkdir(exist_ok=True)
+    document = {
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()},
+        "peers": (HERE / "requirements.txt").read_text().split("\n")[1:-1],
+        "rounds": options.rounds,
+        "medians": {" ".join(key): value for key, value in found.items()},
+        "measured": measured,
+    }
+    path = results / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
+    path.write_text(json.dumps(document, indent=1, ensure_ascii=False))
+    print("\n".join(lines))
+    print(
+        "\nIn brackets: how many times better Perdure is (at the ground: our cost over its cost). DBOS commits with\n"
+        "the rollback journal and synchronous=FULL; the AWS runner's SQLite store with synchronous=NORMAL: less."
+    )
+    print(f"kept in {path.relative_to(HERE.parent)}")
+
+
+if __name__ == "__main__":
+    main()
