@@ -15,7 +15,7 @@ help:
 	@echo "make lint    formatting and style"
 	@echo "make types   mypy --strict and pyright"
 	@echo "make check   lint, types, test: what CI runs"
-	@echo "make bench   measure beside DBOS and the official SDK (makes an environment of its own)"
+	@echo "make bench   measure beside DBOS and the official SDK (with an environment of its own)"
 	@echo "make lock    resolve the dependencies anew"
 
 demo: $(DEMO)/.ready

@@ -1,0 +1,124 @@
+"""The documentation is true: its programs run, its commands answer as it says, its links lead somewhere."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from perdure.engine.terms import Limits
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LIMIT_S = 60
+
+
+class Block(msgspec.Struct, frozen=True):
+    language: str
+    text: str
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    for found in re.finditer(r"^```(\w+)\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL):
+        yield Block(found[1], found[2])
+
+
+def relative(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+RUNNABLE = [page for page in PAGES if any(block.language in ("python", "console") for block in blocks(page))]
+
+
+@pytest.mark.parametrize("page", RUNNABLE, ids=relative)
+def test_what_a_page_shows_happens(page: Path, tmp_path: Path) -> None:
+    """Programs that begin with their file's name are written to it, others are run; commands are typed in order."""
+    for block in blocks(page):
+        if block.language == "python":
+            named = re.match(r"# (\w+\.py)\n", block.text)
+            if named:
+                (tmp_path / named[1]).write_text(block.text)
+            else:
+                (tmp_path / "block.py").write_text(block.text)
+                run([sys.executable, "block.py"], tmp_path)
+        elif block.language == "console":
+            for command, expected in dialogue(block.text):
+                check(command, expected, tmp_path)
+
+
+def run(command: list[str], folder: Path, exit_code: int = 0) -> str:
+    environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONPATH": str(folder)}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False
+    )
+    assert done.returncode == exit_code, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def dialogue(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Each command with the lines that it is to answer with."""
+    command, expected = "", list[str]()
+    for line in text.splitlines():
+        if line.startswith("$ "):
+            if command:
+                yield command, expected
+            command, expected = line[2:], []
+        else:
+            expected.append(line)
+    yield command, expected
+
+
+def check(command: str, expected: list[str], folder: Path) -> None:
+    """`…` stands for anything; a line `? 7` says which exit code is right."""
+    words = shlex.split(command)
+    assert words[0] == "perdure", f"pages type `perdure` only, not {command!r}"
+    exit_code = 0
+    if expected and expected[0].startswith("? "):
+        exit_code = int(expected.pop(0)[2:])
+    answer = run([sys.executable, "-m", "perdure", *words[1:]], folder, exit_code)
+    lines = answer.splitlines()
+    for line in expected:
+        pattern = ".*".join(re.escape(part) for part in line.split("…"))
+        assert any(re.fullmatch(pattern, found) for found in lines), f"{command!r} did not say {line!r} but\n{answer}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{relative(page)} links to {target}"
+
+
+def test_every_page_is_reached_from_the_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text("utf-8") + (ROOT / "docs" / "decisions" / "README.md").read_text()
+    for page in (ROOT / "docs").rglob("*.md"):
+        assert page.name in index, relative(page)
+
+
+def test_the_table_of_limits_is_that_of_the_code() -> None:
+    text = (ROOT / "docs" / "reference" / "limits.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) \| (\d+) \|$", text, re.MULTILINE)
+    default, aws = msgspec.to_builtins(Limits()), msgspec.to_builtins(Limits.aws())
+    assert {name: (int(ours), int(theirs)) for name, ours, theirs in rows} == {
+        name: (default[name], aws[name]) for name in default
+    }
+
+
+def test_the_page_of_commands_names_every_command_and_exit_code() -> None:
+    from perdure.cli.exits import Exit
+    from perdure.cli.main import root
+
+    text = (ROOT / "docs" / "reference" / "command-line.md").read_text("utf-8")
+    context = root.make_context("perdure", [], resilient_parsing=True)
+    for group in root.list_commands(context):
+        assert f"perdure {group}" in text
+    not_yet = {Exit.UNREACHABLE, Exit.FINDINGS}
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)} == {
+        int(code) for code in Exit if code not in not_yet
+    }
