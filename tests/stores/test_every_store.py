@@ -61,6 +61,22 @@ def test_one_append_may_hold_thousands_and_those_that_lose_lose_alone(store: Sto
     assert store.read(_id(12_998)) == [b"1", b"2"]
 
 
+def test_an_append_that_nobody_waits_for_is_told_of_its_answer(store: Store) -> None:
+    told: list[Any] = []
+    is_told = threading.Event()
+
+    def tell(answer: Any) -> None:
+        told.append(answer)
+        is_told.set()
+
+    for commits, answer in (([_new(0), _new(1)], [True, True]), ([_new(1), _new(2)], [False, True])):
+        is_told.clear()
+        store.append_soon(commits, tell)
+        assert is_told.wait(20)
+        assert told[-1] == answer
+    assert _ids(store) == [2, 1, 0]
+
+
 def test_a_row_comes_back_as_it_was_written(store: Store) -> None:
     row = _row(
         3,

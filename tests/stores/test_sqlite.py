@@ -31,7 +31,8 @@ from perdure.store.open import open_store, sqlite_path
 from perdure.store.packing import pack, unpack
 from perdure.store.protocol import Commit, Query
 from perdure.store.sqlite import Mode, SqliteStore
-from perdure.store.sqlite.store import APPLICATION_ID, migrations
+from perdure.store.sqlite.file import APPLICATION_ID
+from perdure.store.sqlite.store import migrations
 
 T0 = 1_764_547_200_000
 

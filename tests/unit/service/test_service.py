@@ -15,8 +15,6 @@ from perdure.model.error import (
     ResourceConflict,
     ResourceNotFound,
     StaleToken,
-    StoreError,
-    StoreFull,
 )
 from perdure.model.execution import DurableConfig, ExecutionStatus, WaitingOn
 from perdure.model.ids import Home
@@ -352,94 +350,6 @@ def test_a_place_that_a_look_did_not_need_goes_to_who_is_ready() -> None:
     service.end_invocation(invocation, invocation.token, cmd.Pending(), [wait("w", 60)])  # type: ignore[union-attr,arg-type]
     assert [work.execution_id for work in queue.work][1:] == [second.execution_id]  # type: ignore[union-attr]
     assert first.execution_id != second.execution_id
-
-
-# --- a store that fails ------------------------------------------------------------------------------------------
-
-
-class Failing(MemoryStore):
-    """A store that fails when it is told to, before or after keeping what it was given."""
-
-    fail_before = False
-    fail_after = False
-
-    def append(self, commits: Sequence[Commit]) -> list[bool]:
-        if self.fail_before:
-            raise StoreFull("no space left")
-        kept = super().append(commits)
-        if self.fail_after:
-            raise StoreError("the reply was lost")
-        return kept
-
-
-@pytest.mark.parametrize("moment", ["fail_before", "fail_after"])
-def test_nothing_of_a_failed_commit_is_seen_unless_it_is_on_disk(moment: str) -> None:
-    store = Failing()
-    local = Local(waiter, store=store)
-    execution_id = local.start()
-    (invocation,) = local.queue.work
-    setattr(store, moment, True)
-    with pytest.raises(StoreError):
-        local.service.checkpoint(execution_id, invocation.token, [step("a", "SUCCEED")])  # type: ignore[union-attr]
-    setattr(store, moment, False)
-    seen = [operation.id for operation in local.service.operations(execution_id)]
-    assert seen == ([] if moment == "fail_before" else ["a"])
-
-
-def test_a_full_disk_ends_the_invocation_and_the_execution_goes_on_once_there_is_room() -> None:
-    store = Failing()
-    ran: list[str] = []
-
-    @durable_execution(name="fills")
-    def fills(event: Any, context: DurableContext) -> Any:
-        context.step(lambda _: ran.append("first"), name="first")
-
-        def full(_: Any) -> None:
-            ran.append("second")
-            store.fail_before = len(ran) < 3
-
-        context.step(full, name="second")
-        return "done"
-
-    local = Local(fills, store=store)
-    execution_id = local.start()
-    local.pump()
-    assert ran == ["first", "second"]
-    assert local.queue.taken == 0
-    local.clock.now += 1_000
-    local.service.tick()
-    assert local.service.next_tick_ms() <= local.clock.now + 1_000, "the end of the invocation is still to be recorded"
-    store.fail_before = False
-    outcome = local.go_on(execution_id)
-    local.advance(10)
-    assert outcome.result == "done"
-    assert ran == ["first", "second", "second"]
-    assert local.queue.taken == 0
-
-
-def test_a_start_that_can_not_be_kept_raises_and_gives_its_place_back() -> None:
-    store = Failing()
-    local = Local(waiter, store=store)
-    store.fail_before = True
-    with pytest.raises(StoreFull):
-        local.start()
-    assert local.queue.taken == 0
-    assert not local.queue.work
-
-
-def test_an_execution_that_can_not_be_looked_at_now_is_looked_at_in_a_second() -> None:
-    store = Failing()
-    local = Local(waiter, store=store)
-    execution_id = local.start(3)
-    local.pump()
-    store.fail_before = True
-    local.clock.now += 60_000
-    local.service.tick()
-    assert local.queue.taken == 0
-    store.fail_before = False
-    local.clock.now += 1_000
-    local.service.tick()
-    assert local.go_on(execution_id).result == 3
 
 
 # --- memory ------------------------------------------------------------------------------------------------------

@@ -9,25 +9,29 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from perdure.model.error import NotAStore, StoreCorrupt, StoreError, StoreFull, StoreReadOnly, StoreTooNew
+from perdure.model.error import StoreCorrupt, StoreError, StoreReadOnly, StoreTooNew
 from perdure.model.execution import ExecutionRow, ExecutionStatus, ParentLink, WaitingOn
 from perdure.model.ids import LATEST, execution_key, execution_text
-from perdure.model.word import Word
 from perdure.store import queries
 from perdure.store.group import GroupCommit
 from perdure.store.protocol import SECRET_BYTES, Commit, Due, Lease, Page, Query
+from perdure.store.sqlite.file import (
+    APPLICATION_ID,
+    BUSY_TIMEOUT_MS,
+    Mode,
+    Translated,
+    as_store_error,
+    check_file,
+    opened,
+)
 from perdure.store.sqlite.ownership import Doorbell, Ownership
 
-APPLICATION_ID: Final = 0x50524455
-"""`PRDU` in the file's header: `file` and SQLite itself can tell whose database it is."""
-
-BUSY_TIMEOUT_MS: Final = 10_000
 CACHE_KIB: Final = 16 * 1024
 CHECKPOINT_PAGES: Final = 4_000
 """16 MiB of WAL between two checkpoints: moving pages into the file costs two fsyncs, whatever it moves."""
@@ -53,14 +57,6 @@ _COLUMNS: Final = (
 )
 
 
-class Mode(Word):
-    """What a process does with the file: run functions (OWN), look and act as operators do (OPERATE), or READ."""
-
-    OWN = "own"
-    OPERATE = "operate"
-    READ = "read"
-
-
 class SqliteStore:
     """A store in one file. Appends of many threads share one transaction; reads do not wait for them."""
 
@@ -73,7 +69,7 @@ class SqliteStore:
         self._mode = mode
         self._sql = queries.load("perdure.store.sqlite")
         self._sql = {name: sql.replace("{columns}", _COLUMNS) for name, sql in self._sql.items()}
-        self._identity = _check_file(self.path, mode)
+        self._identity = check_file(self.path, mode)
         self._ownership = Ownership.take(self.path) if mode is Mode.OWN else None
         self._doorbell = Doorbell(self.path) if mode is Mode.OPERATE else None
         self._lock = threading.Lock()
@@ -82,10 +78,10 @@ class SqliteStore:
         self._flushes = 0
         self._statements: dict[tuple[str, int], str] = {}
         self._append_alone = self._sql["append_alone"]
-        self._errors = _Translated(self.path)
+        self._errors = Translated(self.path)
         self._function_ids: dict[str, int] = {}
         self._function_names: dict[int, str] = {}
-        _opened[self._identity] += 1
+        opened[self._identity] += 1
         try:
             with self._errors:
                 self._writer = self._connect()
@@ -161,7 +157,7 @@ class SqliteStore:
 
     def _release(self) -> None:
         self._is_open = False
-        _opened[self._identity] -= 1
+        opened[self._identity] -= 1
         while self._readers:
             self._readers.pop().close()
         if hasattr(self, "_writer"):
@@ -202,7 +198,7 @@ class SqliteStore:
         return self._group.commit(commits)
 
     def append_soon(self, commits: Sequence[Commit], told: Callable[[list[bool] | StoreError], None]) -> None:
-        self._group.submit(commits, lambda answer: told(_as_store_error(answer)))
+        self._group.submit(commits, lambda answer: told(as_store_error(answer)))
 
     def _write(self, commits: Sequence[Commit]) -> list[bool]:
         """One transaction for all; called by one thread at a time."""
@@ -499,9 +495,6 @@ class SqliteStore:
         self._learn_functions()
 
 
-_HINT_FILE: Final = "choose another file for the store"
-
-
 def migrations() -> list[str]:
     """The scripts that make the tables, in the order of their numbers."""
     folder = resources.files("perdure.store.sqlite").joinpath("migrations")
@@ -520,86 +513,6 @@ def _statements(script: str) -> Iterator[str]:
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""
-
-
-_opened: Final[Counter[tuple[int, int]]] = Counter()
-"""The files that this process has open as stores, by device and inode.
-
-Closing any descriptor of a file drops the locks that SQLite has on it in this process (POSIX): such a file must not be
-opened beside SQLite, not even to look at its header.
-"""
-
-
-def _check_file(path: Path, mode: Mode) -> tuple[int, int]:
-    """Refuse what can't be a store before anything is written; make the file if it is to be made.
-
-    Returns which file it is.
-    """
-    if path.is_dir():
-        raise NotAStore(f"{path} is a folder", hint="name a file in it")
-    if not path.exists():
-        if mode is not Mode.OWN:
-            raise NotAStore(f"there is no store at {path}", hint="`perdure run` makes one; --store names another")
-        if not path.parent.is_dir():
-            raise StoreReadOnly(f"the folder {path.parent} does not exist", hint="make it first")
-    try:
-        if not path.exists():
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        found = path.stat()
-        identity = (found.st_dev, found.st_ino)
-        if _opened[identity] > 0:
-            return identity
-        with path.open("rb+" if mode is Mode.OWN else "rb") as file:
-            head = file.read(72)
-    except OSError as error:
-        raise StoreReadOnly(f"{path} can't be opened: {error.strerror}", hint="check its permissions") from error
-    if not head and mode is Mode.OWN:
-        return identity
-    if not head.startswith(b"SQLite format 3\x00"):
-        raise NotAStore(f"{path} is not a store of Perdure's", hint=_HINT_FILE)
-    if head[68:72] != APPLICATION_ID.to_bytes(4, "big"):
-        raise NotAStore(f"{path} is a SQLite database, but not one of Perdure's", hint=_HINT_FILE)
-    return identity
-
-
-def _as_store_error(answer: list[bool] | Exception) -> list[bool] | StoreError:
-    """An error that nobody has a name for is one of the store all the same."""
-    if isinstance(answer, Exception) and not isinstance(answer, StoreError):
-        return StoreError(f"the commit failed: {answer}")
-    return answer
-
-
-class _Translated:
-    """SQLite's errors as ours, with the way out."""
-
-    __slots__ = ("_path",)
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, sqlite3.Error):
-            raise _translate(self._path, error) from error
-
-
-def _translate(path: Path, error: sqlite3.Error) -> StoreError:
-    name = getattr(error, "sqlite_errorname", "") or ""
-    if name.startswith("SQLITE_FULL"):
-        return StoreFull(f"no space left for {path}", hint="make room on its disk; executions go on by themselves then")
-    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
-        return StoreReadOnly(
-            f"{path} can't be written: {error}", hint="check the permissions of the file and its folder"
-        )
-    if name.startswith("SQLITE_NOTADB"):
-        return NotAStore(f"{path} is not a store of Perdure's", hint=_HINT_FILE)
-    if name.startswith("SQLITE_CORRUPT"):
-        return StoreCorrupt(f"{path} is damaged: {error}", hint="restore it from a backup")
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return StoreError(f"another process has kept {path} locked for {BUSY_TIMEOUT_MS // 1000} s", hint="try again")
-    return StoreError(f"{path}: {error}")
 
 
 def _without_gaps(execution_id: str, rows: Sequence[tuple[int, bytes]], after_seq: int) -> list[bytes]:
