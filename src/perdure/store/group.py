@@ -61,7 +61,7 @@ class GroupCommit(Generic[T, R]):
     def commit(self, items: Sequence[T]) -> list[R]:
         """Have `items` written and return what `write` answered for them."""
         with self._lock:
-            ticket = _Ticket[T, R](items, leads=not self._is_led)
+            ticket: _Ticket[T, R] = _Ticket(items, leads=not self._is_led)
             self._is_led = True
             self._waiting.append(ticket)
         if not ticket.leads:
@@ -76,7 +76,7 @@ class GroupCommit(Generic[T, R]):
     def submit(self, items: Sequence[T], told: Callable[[list[R] | Exception], None]) -> None:
         """Have `items` written soon; `told` is called, in another thread, with what was answered, or with the error."""
         with self._lock:
-            self._waiting.append(_Ticket[T, R](items, leads=False, told=told))
+            self._waiting.append(_Ticket(items, leads=False, told=told))
             if not self._is_led:
                 self._is_led = True
                 self._give_lead()
