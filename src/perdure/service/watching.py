@@ -1,11 +1,16 @@
 """Who watches an execution is shown every event of it, in order, once it is on disk, whoever wrote it."""
 
+import logging
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from perdure.engine.state import ExecutionState
 from perdure.model import event as ev
+from perdure.model.error import StoreError
 from perdure.store.packing import unpack
 from perdure.store.protocol import Store
+
+log: Final = logging.getLogger("perdure.service")
 
 Watcher = Callable[[ExecutionState, Sequence[ev.Event]], None]
 
@@ -39,19 +44,27 @@ class Watching:
             return
         execution_id = state.head.execution_id
         for watch in self._watches.get(execution_id, ()):
-            if watch.seq == state.seq - 1 and events is not None:
-                watch.watcher(state, events)
-            elif watch.seq < state.seq:
-                rows = self._store.read(execution_id, watch.seq, state.seq - watch.seq)
-                missed = [
-                    event
-                    for seq, data in enumerate(rows, watch.seq + 1)
-                    for event in unpack(data, execution_id=execution_id, seq=seq)
-                ]
-                watch.watcher(state, missed)
-            watch.seq = state.seq
+            if watch.seq < state.seq:
+                try:
+                    is_next = watch.seq == state.seq - 1
+                    watch.watcher(state, events if is_next and events else self._missed(watch, state))
+                except StoreError:
+                    continue  # it is shown the next time
+                except Exception:
+                    log.exception("a watcher failed", extra={"execution": execution_id})
+                watch.seq = state.seq
         if state.head.has_ended:
             self._watches.pop(execution_id, None)
+
+    def _missed(self, watch: _Watch, state: ExecutionState) -> list[ev.Event]:
+        """The events after the last that a watcher was shown."""
+        execution_id = state.head.execution_id
+        rows = self._store.read(execution_id, watch.seq, state.seq - watch.seq)
+        return [
+            event
+            for seq, data in enumerate(rows, watch.seq + 1)
+            for event in unpack(data, execution_id=execution_id, seq=seq)
+        ]
 
     @property
     def is_idle(self) -> bool:

@@ -190,3 +190,19 @@ def test_a_watcher_sees_every_event_in_order_also_what_another_node_wrote() -> N
     assert late == seen
     assert ignored == seen[1:]
     assert one.service.ledger.watching.is_idle
+
+
+def test_a_watcher_that_raises_disturbs_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    store, clock = MemoryStore(lease_ms=30_000), ManualClock()
+    one = Node(store, clock, "one")
+    execution_id = one.service.start([StartRequest(function="fn")])[0].execution_id
+    seen: list[str] = []
+
+    def raises(_state: Any, _events: Any) -> None:
+        raise RuntimeError("not now")
+
+    one.service.watch(execution_id, raises)
+    one.service.watch(execution_id, lambda _state, events: seen.extend(type(event).__name__ for event in events))
+    one.service.stop(execution_id)
+    assert seen == ["ExecutionStopped"]
+    assert "a watcher failed" in caplog.text
