@@ -7,7 +7,7 @@ from pathlib import Path
 
 from report import main
 
-ROW_BYTES = 120
+ROW_BYTES = 192
 
 
 def sequential(folder: Path) -> dict[str, float]:
