@@ -3,7 +3,6 @@ settings, which a power cut may cost the last commits)."""
 
 import os
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from aws_durable_execution_sdk_python import DurableContext, durable_execution
 from aws_durable_execution_sdk_python.config import Duration
 from aws_durable_execution_sdk_python_testing import DurableFunctionTestRunner
-from report import main, percentile
+from report import main, percentile, start_ms
 
 
 @durable_execution
@@ -102,15 +101,7 @@ def starts(folder: Path) -> dict[str, float]:
 
 
 def startup(_folder: Path) -> dict[str, float]:
-    def took(code: str) -> float:
-        times = []
-        for _ in range(5):
-            began = time.perf_counter()
-            subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-            times.append((time.perf_counter() - began) * 1000)
-        return statistics.median(times)
-
-    return {"import_ms": took("import aws_durable_execution_sdk_python") - took("pass")}
+    return {"import_ms": start_ms("-c", "import aws_durable_execution_sdk_python") - start_ms("-c", "pass")}
 
 
 if __name__ == "__main__":

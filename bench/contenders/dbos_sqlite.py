@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from dbos import DBOS, SetWorkflowID
-from report import main, percentile
+from report import main, percentile, start_ms
 
 
 @DBOS.step()
@@ -148,15 +148,7 @@ def crash_child(folder: Path) -> dict[str, float]:
 
 
 def startup(_folder: Path) -> dict[str, float]:
-    def took(code: str) -> float:
-        times = []
-        for _ in range(5):
-            began = time.perf_counter()
-            subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-            times.append((time.perf_counter() - began) * 1000)
-        return statistics.median(times)
-
-    return {"import_ms": took("import dbos") - took("pass")}
+    return {"import_ms": start_ms("-c", "import dbos") - start_ms("-c", "pass")}
 
 
 if __name__ == "__main__":

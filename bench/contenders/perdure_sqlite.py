@@ -1,6 +1,5 @@
 """Perdure, embedded on SQLite: each workload prints its numbers as JSON. One workload per process."""
 
-import os
 import resource
 import signal
 import statistics
@@ -10,7 +9,7 @@ import threading
 import time
 from pathlib import Path
 
-from report import main, percentile
+from report import main, percentile, start_ms
 
 import perdure
 from perdure import Duration, durable_execution
@@ -239,21 +238,11 @@ def many_asleep(folder: Path) -> dict[str, float]:
 
 
 def startup(_folder: Path) -> dict[str, float]:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-
-    def took(*command: str) -> float:
-        times = []
-        for _ in range(7):
-            began = time.perf_counter()
-            subprocess.run([sys.executable, *command], check=True, capture_output=True, env=environment)
-            times.append((time.perf_counter() - began) * 1000)
-        return statistics.median(times)
-
-    bare = took("-c", "pass")
+    bare = start_ms("-c", "pass")
     return {
-        "import_ms": took("-c", "import perdure") - bare,
-        "names_ms": took("-c", "from perdure import durable_execution, DurableContext") - bare,
-        "help_ms": took("-m", "perdure", "--help"),
+        "import_ms": start_ms("-c", "import perdure") - bare,
+        "names_ms": start_ms("-c", "from perdure import durable_execution, DurableContext") - bare,
+        "help_ms": start_ms("-m", "perdure", "--help"),
     }
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
+from itertools import islice
 from typing import Any
 
 import click
-from msgspec.structs import replace
 
 from perdure.cli import completion
 from perdure.cli.desk import opened
@@ -110,7 +110,7 @@ def list_executions(
             is_named = not has_glob or fnmatchcase(row.shown_name, name or "")
             return is_named and (error_text is None or error_text.lower() in (row.error_type or "").lower())
 
-        rows = _rows(service, query, fits, None if is_all else limit)
+        rows = islice(filter(fits, service.all_rows(query)), None if is_all else limit)
         now_ms = service.clock.now_ms()
         write_rows(
             options,
@@ -129,23 +129,6 @@ execution.add_command(list_executions, "ls")
 def _before_sign(glob: str) -> str | None:
     prefix = glob[: min(at for at in (glob.find(sign) for sign in "*?[") if at >= 0)]
     return prefix or None
-
-
-def _rows(
-    service: Service, query: Query, fits: Callable[[ExecutionRow], bool], limit: int | None
-) -> Iterator[ExecutionRow]:
-    found = 0
-    while True:
-        page = service.search(query)
-        for row in page.rows:
-            if fits(row):
-                yield row
-                found += 1
-                if found == limit:
-                    return
-        if page.marker is None:
-            return
-        query = replace(query, after=page.marker)
 
 
 def _columns(options: Settings, now_ms: int) -> list[Column]:
@@ -237,7 +220,9 @@ def history(execution: str, no_data: bool, reverse: bool, types: tuple[str, ...]
         view = service.get(execution_id)
         wanted = _event_types(types)
         events = (
-            event for event in _events(service, execution_id, is_reversed=reverse) if not wanted or event.type in wanted
+            event
+            for event in service.all_events(execution_id, is_reversed=reverse)
+            if not wanted or event.type in wanted
         )
         write_history(options, view, events, no_data=no_data, is_full=full)
 
@@ -302,16 +287,6 @@ def _event_types(types: tuple[str, ...]) -> set[str]:
         if word.lower() not in known:
             raise click.BadParameter(f"{word!r} is no type of event; there are {', '.join(known.values())}")
     return {known[word.lower()] for word in types}
-
-
-def _events(service: Service, execution_id: str, *, is_reversed: bool) -> Iterator[HistoryEvent]:
-    marker: str | None = None
-    while True:
-        page = service.history(execution_id, marker=marker, limit=1000, is_reversed=is_reversed)
-        yield from page.events
-        marker = page.marker
-        if marker is None:
-            return
 
 
 # --- tree ---------------------------------------------------------------------------------------------------------

@@ -55,17 +55,11 @@ def _last(service: Service, word: str) -> str:
     statuses = {"@last": (), "@last-failed": _FAILED}.get(word)
     if statuses is None:
         raise CliError(f"{word!r} is neither @last nor @last-failed", Exit.USAGE, hint=f"give {FORMS}")
-    query = Query(now_ms=service.clock.now_ms(), statuses=statuses, limit=100)
-    while True:
-        page = service.search(query)
-        for row in page.rows:
-            if row.parent is None or statuses:
-                return row.execution_id
-        if page.marker is None:
-            raise _missing("no execution has failed" if statuses else "nothing has been started on this store")
-        from msgspec.structs import replace
-
-        query = replace(query, after=page.marker)
+    query = Query(now_ms=service.clock.now_ms(), statuses=statuses)
+    for row in service.all_rows(query):
+        if row.parent is None or statuses:
+            return row.execution_id
+    raise _missing("no execution has failed" if statuses else "nothing has been started on this store")
 
 
 def _missing(message: str) -> CliError:

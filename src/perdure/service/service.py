@@ -6,7 +6,9 @@ Nothing is answered, and no effect happens, before what it rests on is on disk.
 import os
 import secrets
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+
+from msgspec.structs import replace
 
 from perdure.engine import commands as cmd, tokens
 from perdure.engine.checkpoint import holds_right
@@ -14,6 +16,8 @@ from perdure.engine.history import visible_operations
 from perdure.engine.state import ExecutionState
 from perdure.engine.terms import Ids, Terms
 from perdure.model.error import ErrorObject, InvalidParameterValue, ResourceNotFound, StaleToken, StoreError
+from perdure.model.event import HistoryEvent
+from perdure.model.execution import ExecutionRow
 from perdure.model.ids import Home, execution_text
 from perdure.model.operation import Callback, ExecutionOperation, Operation, OperationStatus, OperationUpdate
 from perdure.model.view import ExecutionView, OpenCallback
@@ -242,6 +246,25 @@ class Service:
         """
         read = histories.descending if is_reversed else histories.ascending
         return self.ledger.read(execution_id, lambda state: read(self.store, state, marker, limit))
+
+    def all_events(self, execution_id: str, *, is_reversed: bool = False) -> Iterator[HistoryEvent]:
+        """The whole history, read page by page while one iterates."""
+        marker: str | None = None
+        while True:
+            page = self.history(execution_id, marker=marker, limit=PAGE_MAX, is_reversed=is_reversed)
+            yield from page.events
+            marker = page.marker
+            if marker is None:
+                return
+
+    def all_rows(self, query: Query) -> Iterator[ExecutionRow]:
+        """Everything that `query` finds, from its page on, read page by page while one iterates."""
+        while True:
+            page = self.search(query)
+            yield from page.rows
+            if page.marker is None:
+                return
+            query = replace(query, after=page.marker)
 
     def search(self, query: Query) -> Page:
         """Executions that fulfil all conditions of `query`."""

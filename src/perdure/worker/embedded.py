@@ -7,6 +7,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from perdure.config import DurationLike, to_duration
@@ -28,7 +29,7 @@ from perdure.service.functions import Functions, FunctionSpec
 from perdure.service.service import Service
 from perdure.service.starting import StartRequest
 from perdure.store.open import DEFAULT_URL, open_store
-from perdure.store.protocol import Query, Store
+from perdure.store.protocol import PAGE_DEFAULT, Query, Store
 from perdure.worker.threads import THREADS, ThreadWorker
 
 if TYPE_CHECKING:
@@ -303,8 +304,9 @@ class Perdure:
             started_from_ms=int(started_after.timestamp() * 1000) if started_after is not None else None,
             started_until_ms=int(started_before.timestamp() * 1000) if started_before is not None else None,
             is_oldest_first=oldest_first,
+            limit=PAGE_DEFAULT if limit is None else max(1, min(limit, PAGE_DEFAULT)),
         )
-        return _rows(self.service, query, limit)
+        return islice(self.service.all_rows(query), limit)
 
 
 def _closer(perdure: "weakref.ref[Perdure]") -> Callable[[], None]:
@@ -324,19 +326,6 @@ def _status(word: ExecutionStatus | str) -> ExecutionStatus:
         return ExecutionStatus(word)
     except ValueError:
         raise ValidationError(f"status must be one of {', '.join(ExecutionStatus)}, not {word!r}") from None
-
-
-def _rows(service: Service, query: Query, limit: int | None) -> Iterator[ExecutionRow]:
-    from msgspec.structs import replace
-
-    left = limit
-    while left is None or left > 0:
-        page = service.search(query if left is None else replace(query, limit=min(left, query.limit)))
-        yield from page.rows
-        if page.marker is None:
-            return
-        query = replace(query, after=page.marker)
-        left = None if left is None else left - len(page.rows)
 
 
 _ENDED: Final[dict[ExecutionStatus, type[ExecutionEndedError]]] = {
@@ -398,13 +387,7 @@ class Execution:
 
     def history(self, *, reverse: bool = False) -> "Iterator[HistoryEvent]":
         """Every event of it, oldest first unless `reverse`; read page by page while one iterates."""
-        marker: str | None = None
-        while True:
-            page = self._service.history(self.id, marker=marker, limit=1000, is_reversed=reverse)
-            yield from page.events
-            marker = page.marker
-            if marker is None:
-                return
+        return self._service.all_events(self.id, is_reversed=reverse)
 
     def operations(self) -> "list[Operation]":
         """Its operations, in the order in which they started."""
