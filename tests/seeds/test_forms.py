@@ -25,7 +25,7 @@ def run(handler: Any, event: Any = None) -> Outcome:
 def test_the_workshop_order_runs_as_written_and_its_history_shows_the_retries(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """S2 to S5, S14, S18, S19: three failures in a row; the order is created once, the wait is waited once."""
+    """[12] S2 to S5, S14, S18, S19: three failures in a row; the order is created once, the wait is waited once."""
     throws = iter([0.1, 0.4, 0.49, 0.5])
     monkeypatch.setattr(workshop_order, "random", SimpleNamespace(randint=lambda low, high: 42, random=throws.__next__))
     outcome = run(workshop_order.lambda_handler, {})
