@@ -96,6 +96,7 @@ class Looker:
             self._later(held, error)
         finally:
             for look in held:
+                self._drop_unkept(look, places)
                 look.entry.lock.release()
                 hot.unpin(look.entry)
         for look in held:
@@ -126,6 +127,9 @@ class Looker:
                     entry.state = ledger.fold(entry.execution_id, rows)
                 except ResourceNotFound:
                     continue
+                except StoreError:
+                    left.append((entry.execution_id, look.function))  # damaged: looked at alone, it harms no other
+                    continue
             state = entry.state
             now = state.head.in_flight
             if now is not None and now.owner != loop.owner and not state.head.has_ended:
@@ -144,7 +148,7 @@ class Looker:
                 loop.note_ready(state)
             elif not decision.events:
                 left.append((entry.execution_id, look.function))
-            elif not has_place and _ONLY_RUNNABLE.issuperset(map(type, decision.events)):
+            elif not has_place and now is None and _ONLY_RUNNABLE.issuperset(map(type, decision.events)):
                 loop.agenda.add_ready(entry.execution_id, look.function, now_ms)
             else:
                 look.state, look.decision = state, decision
@@ -155,14 +159,7 @@ class Looker:
         if not looks:
             return
         loop = self._loop
-        try:
-            answers = self._ledger.store.append([look.commit for look in looks if look.commit is not None])
-        except BaseException:
-            for look in looks:
-                look.entry.state = None
-                if look.uses_place:
-                    places.give_back()
-            raise
+        answers = self._ledger.store.append([look.commit for look in looks if look.commit is not None])
         for look, is_kept in zip(looks, answers, strict=True):
             assert look.state is not None
             assert look.decision is not None
@@ -173,10 +170,14 @@ class Looker:
                 if look.invocation is None:
                     loop.note_ready(look.state)
             else:
-                look.entry.state = None
-                if look.uses_place:
-                    places.give_back()
                 left.append((look.entry.execution_id, look.function))
+
+    def _drop_unkept(self, look: _Look, places: Places) -> None:
+        """What was decided and is not on disk, for whatever reason, must not stay in memory either."""
+        if look.decision is not None and not look.is_kept:
+            look.entry.state = None
+            if look.uses_place:
+                places.give_back()
 
     def _later(self, held: Sequence[_Look], error: StoreError) -> None:
         """The store can't be read or written now: somebody looks again in a second."""

@@ -94,7 +94,8 @@ class Loop:
         is_handed_over = False
         try:
             decision, state = self._ledger.think(entry, command)
-            if decision.events and _UNTOLD.issuperset(map(type, decision.effects)):
+            is_plain = decision.refusal is None and _UNTOLD.issuperset(map(type, decision.effects))
+            if decision.events and is_plain:
                 try:
                     commit = self._ledger.commit_of(state, decision)
                 except BaseException:

@@ -195,3 +195,48 @@ def test_an_execution_that_can_not_be_looked_at_now_is_looked_at_in_a_second() -
     local.clock.now += 1_000
     local.service.tick()
     assert local.go_on(execution_id).result == 3
+
+
+def test_one_damaged_journal_keeps_none_of_the_others_from_being_looked_at(caplog: pytest.LogCaptureFixture) -> None:
+    """Found by review: what was decided for the others was in memory, and never on disk."""
+    damaged: list[str] = []
+
+    class Damaged(MemoryStore):
+        def read(self, execution_id: str, after_seq: int = 0, limit: int | None = None) -> list[bytes]:
+            rows = super().read(execution_id, after_seq, limit)
+            return [b"\x00damaged"] * len(rows) if execution_id in damaged else rows
+
+        def read_many(self, execution_ids: Sequence[str]) -> dict[str, list[bytes]]:
+            found = super().read_many(execution_ids)
+            return {key: [b"\x00damaged"] if key in damaged else rows for key, rows in found.items()}
+
+    store = Damaged()
+    local = Local(waiter, store=store)
+    ids = [local.start(number) for number in range(5)]
+    local.pump()
+    damaged.append(ids[2])
+    local.service.ledger.forget(ids[2])
+    local.clock.now += 60_000
+    local.service.tick()
+    local.pump()
+    for number in (0, 1, 3, 4):
+        assert local.go_on(ids[number]).result == number
+        rows = store.read(ids[number])
+        assert local.service.ledger.fold(ids[number], rows).head.has_ended, "what is in memory is what is on disk"
+    assert local.queue.taken == 0
+    assert "could not be looked at" in caplog.text
+
+
+def test_a_timer_of_an_execution_that_is_running_needs_no_place_to_be_recorded() -> None:
+    local = Local(waiter, places=2)
+    running, sleeping = local.start(1), local.start(2)
+    invocation, _ = local.queue.work
+    local.queue.work.popleft()
+    local.pump()
+    local.service.checkpoint(running, invocation.token, [wait("w", 60)])  # type: ignore[union-attr]
+    local.queue.places = 1
+    local.clock.now += 60_000
+    local.service.tick()
+    assert [operation.status for operation in local.service.operations(running)] == ["SUCCEEDED"]
+    assert not local.queue.work, "the other one waits for a place"
+    assert local.service.get(sleeping).status == "RUNNING"
