@@ -17,6 +17,23 @@ from perdure.exceptions import ValidationError
 from perdure.model.word import Word
 
 if TYPE_CHECKING:
+    from perdure.batches import (
+        BatchedInput as BatchedInput,
+        BatchItemStatus as BatchItemStatus,
+        CompletionConfig as CompletionConfig,
+        CompletionDecision as CompletionDecision,
+        CompletionItemStatus as CompletionItemStatus,
+        CompletionOutcome as CompletionOutcome,
+        CompletionStatus as CompletionStatus,
+        ItemBatcher as ItemBatcher,
+        ItemsPerBatchUnit as ItemsPerBatchUnit,
+        MapConfig as MapConfig,
+        NestingType as NestingType,
+        ParallelBranch as ParallelBranch,
+        ParallelConfig as ParallelConfig,
+        complete_batch as complete_batch,
+        continue_batch as continue_batch,
+    )
     from perdure.exceptions import DurableOperationError
     from perdure.retries import RetryDecision, RetryStrategyConfig
     from perdure.serdes import SerDes
@@ -184,7 +201,8 @@ class JitterStrategy(Word):
         return max(1, math.ceil(self.apply_jitter(delay)))
 
 
-def _set(config: object, **fields: Any) -> None:
+def set_fields(config: object, **fields: Any) -> None:
+    """Fill a frozen configuration; for its own initialiser."""
     for name, value in fields.items():
         object.__setattr__(config, name, value)
 
@@ -221,7 +239,7 @@ class StepConfig:
             "retry_strategy": retry_strategy,
             "retry": retry if retry is _UNSET else _to_retry_strategy(retry),
         }
-        _set(
+        set_fields(
             self,
             retry_strategy=one_of("retry_strategy", strategies, None),
             step_semantics=one_of("step_semantics", words, StepSemantics.AT_LEAST_ONCE_PER_RETRY),
@@ -267,7 +285,7 @@ class CallbackConfig:
         timeout_seconds: DurationLike = _UNSET,
         heartbeat_timeout_seconds: DurationLike = _UNSET,
     ) -> None:
-        _set(
+        set_fields(
             self,
             timeout=_one_duration("timeout", timeout, timeout_seconds),
             heartbeat_timeout=_one_duration("heartbeat_timeout", heartbeat_timeout, heartbeat_timeout_seconds),
@@ -316,7 +334,7 @@ class WaitForCallbackConfig(CallbackConfig):
             timeout_seconds=timeout_seconds,
             heartbeat_timeout_seconds=heartbeat_timeout_seconds,
         )
-        _set(self, retry_strategy=retry_strategy)
+        set_fields(self, retry_strategy=retry_strategy)
 
 
 # --- invokes and child contexts ----------------------------------------------------------------------------------
@@ -344,7 +362,7 @@ class InvokeConfig:
     ) -> None:
         payloads = {"serdes_payload": serdes_payload, "payload_serdes": payload_serdes}
         results = {"serdes_result": serdes_result, "result_serdes": result_serdes}
-        _set(
+        set_fields(
             self,
             serdes_payload=one_of("serdes_payload", payloads, None),
             serdes_result=one_of("serdes_result", results, None),
@@ -368,3 +386,33 @@ class ChildConfig(Generic[T]):
 
     def __post_init__(self) -> None:
         check_sub_type(self.sub_type)
+
+
+_BATCHES: Final = frozenset(
+    {
+        "BatchItemStatus",
+        "BatchedInput",
+        "CompletionConfig",
+        "CompletionDecision",
+        "CompletionItemStatus",
+        "CompletionOutcome",
+        "CompletionStatus",
+        "ItemBatcher",
+        "ItemsPerBatchUnit",
+        "MapConfig",
+        "NestingType",
+        "ParallelBranch",
+        "ParallelConfig",
+        "complete_batch",
+        "continue_batch",
+    }
+)
+
+
+def __getattr__(name: str) -> Any:
+    """The configuration of `map` and `parallel`, loaded by those who use it."""
+    if name in _BATCHES:
+        from perdure import batches
+
+        return getattr(batches, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,9 +1,9 @@
 """What a handler gets: the context with its durable operations, and the decorators for the functions it hands over."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from perdure.config import (
     CallbackConfig,
@@ -12,27 +12,18 @@ from perdure.config import (
     InvokeConfig,
     StepConfig,
     WaitForCallbackConfig,
-    to_duration,
 )
-from perdure.exceptions import SuspendExecution, ValidationError
-from perdure.logger import Logger
-from perdure.model.execution import EXECUTION_TIMEOUT_S_MAX
-from perdure.sdk import misuse
-from perdure.sdk.arity import require_context
-from perdure.sdk.drivers.blocking import run_blocking
-from perdure.sdk.operations.callback import callback_result, create_callback, wait_for_callback
-from perdure.sdk.operations.child import ChildOptions, child, virtual_child
-from perdure.sdk.operations.condition import wait_for_condition
-from perdure.sdk.operations.invoke import invoke
-from perdure.sdk.operations.step import DEFAULT_CONFIG, step
-from perdure.sdk.operations.wait import wait
-from perdure.sdk.scope import Scope
-from perdure.sdk.session import Session
+from perdure.exceptions import SuspendExecution
+from perdure.model.operation import Callback as CallbackRecord
+from perdure.sdk.calls import Calls
+from perdure.sdk.drivers.running import run_blocking
+from perdure.sdk.operations.callback import callback_result
 from perdure.types import StepContext, WaitForCallbackContext
 
 if TYPE_CHECKING:
+    from perdure.batches import MapConfig, ParallelBranch, ParallelConfig
+    from perdure.concurrency.models import BatchResult
     from perdure.serdes import SerDes
-    from perdure.types import LoggerInterface
     from perdure.waits import WaitForConditionConfig
 
 __all__ = [
@@ -46,13 +37,10 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+U = TypeVar("U")
+T_co = TypeVar("T_co", covariant=True)
+U_contra = TypeVar("U_contra", contravariant=True)
 P = ParamSpec("P")
-
-_CALLBACK: Final = CallbackConfig()
-_WAIT_FOR_CALLBACK: Final = WaitForCallbackConfig()
-_INVOKE: Final = InvokeConfig()
-_CHILD: Final[ChildConfig[Any]] = ChildConfig()
-RUN_IN_CHILD_CONTEXT: Final = "RunInChildContext"
 
 
 @dataclass(frozen=True)
@@ -89,47 +77,16 @@ class Callback(Generic[T]):
         return f"Callback({self.callback_id!r})"
 
 
-class DurableContext:
+class DurableContext(Calls):
     """The durable operations of one handler or child context.
 
     Everything outside of them runs again at every replay: what is not deterministic, and what has effects, belongs into
     a `step`. A context is for the function that received it: within a child context, its own is used.
     """
 
-    def __init__(self, session: Session, scope: Scope) -> None:
-        self._session = session
-        self._scope = scope
-        extra = {"parentId": scope.parent_id} if scope.outer is not None and scope.parent_id is not None else {}
-        self._logger = session.logger.with_extra(extra, self.is_replaying)
-
-    # --- what the context is -------------------------------------------------------------------------------------
-
     @property
     def execution_context(self) -> ExecutionContext:
         return ExecutionContext(self._session.arn)
-
-    @property
-    def lambda_context(self) -> Any:
-        """The platform's context of this invocation; None where there is none."""
-        return self._session.lambda_context
-
-    @property
-    def logger(self) -> Logger:
-        """A logger that is silent while this context replays."""
-        return self._logger
-
-    def set_logger(self, new_logger: "LoggerInterface") -> None:
-        """Send the records of this context, and of the contexts made from it from now on, to another logger."""
-        self._session.logger = self._session.logger.with_logger(new_logger)
-        self._logger = self._logger.with_logger(new_logger)
-
-    @property
-    def is_virtual(self) -> bool:
-        return self._scope.is_virtual
-
-    def is_replaying(self) -> bool:
-        """Whether what runs now has run before."""
-        return self._scope.is_replaying
 
     # --- operations ----------------------------------------------------------------------------------------------
 
@@ -141,51 +98,30 @@ class DurableContext:
     @overload
     def step(self, func: "Callable[[], T]", name: str | None = None, config: StepConfig | None = None) -> T: ...
 
-    def step(self, func: Callable[..., Any], name: Any = None, config: StepConfig | None = None) -> Any:
+    @overload
+    def step(self, func: str, name: "Callable[[StepContext], T]", config: StepConfig | None = None) -> T: ...
+
+    def step(self, func: Any, name: Any = None, config: StepConfig | None = None) -> Any:
         """Run `func` once, record what it returns, and return that at every replay.
 
         The result is a text, a number, a list, a dictionary, or what else the serdes can write. A failure is tried
         again as the configuration says: without one up to 6 attempts, with growing waits of at most a minute. Raises
         StepError once it has failed for good, SerDesError if the result can't be recorded.
         """
-        func, name = _func_and_name(func, name, "step")
-        self._check("step", name)
-        try:
-            return run_blocking(step(self._session, self._scope, func, name, config or DEFAULT_CONFIG))
-        except SuspendExecution as suspended:
-            self._scope.suspended = suspended
-            raise
+        return self._run(self._step(func, name, config))
 
     def wait(self, duration: DurationLike, name: str | None = None) -> None:
         """Go on after `duration`: from 1 second to 366 days, without running meanwhile."""
-        seconds = to_duration(duration).seconds
-        if not 1 <= seconds <= EXECUTION_TIMEOUT_S_MAX:
-            raise ValidationError(f"seconds must be from 1 to {EXECUTION_TIMEOUT_S_MAX}, not {seconds}")
-        self._check("wait", name)
-        try:
-            run_blocking(wait(self._session, self._scope, seconds, name or None))
-        except SuspendExecution as suspended:
-            self._scope.suspended = suspended
-            raise
+        self._run(self._wait(duration, name))
 
     def create_callback(self, name: str | None = None, config: CallbackConfig | None = None) -> Callback[Any]:
         """Make an id that somebody outside can complete; `result()` of what is returned waits for the answer."""
-        how = config or _CALLBACK
-        self._check("create_callback", name)
-        try:
-            record = run_blocking(create_callback(self._session, self._scope, name or None, how))
-        except SuspendExecution as suspended:
-            self._scope.suspended = suspended
-            raise
-        return Callback(record.callback_id, record.id, self, how.serdes)
+        record: CallbackRecord = self._run(self._create_callback(name, config))
+        return Callback(record.callback_id, record.id, self, config.serdes if config is not None else None)
 
     def _callback_result(self, callback: Callback[Any]) -> Any:
         self._check("create_callback(…).result", None)
-        try:
-            return run_blocking(callback_result(self._session, callback.operation_id, callback.serdes))
-        except SuspendExecution as suspended:
-            self._scope.suspended = suspended
-            raise
+        return self._run(callback_result(self._session, callback.operation_id, callback.serdes))
 
     def wait_for_callback(
         self,
@@ -198,28 +134,13 @@ class DurableContext:
 
         Raises CallbackExternalError, CallbackTimeoutError, or CallbackSubmitterError if the submitter failed.
         """
-        func, name = _func_and_name(submitter, name, "wait_for_callback")
-        self._check("wait_for_callback", name)
-        operation = wait_for_callback(self._session, self._scope, func, name, config or _WAIT_FOR_CALLBACK)
-        try:
-            return run_blocking(operation)
-        except SuspendExecution as suspended:
-            self._scope.suspended = suspended
-            raise
+        return self._run(self._wait_for_callback(submitter, name, config))
 
     def invoke(
         self, function_name: str, payload: Any = None, name: str | None = None, config: InvokeConfig | None = None
     ) -> Any:
         """Invoke another function and wait for its result. Raises InvokeError if it fails or can't be found."""
-        if not isinstance(function_name, str) or not function_name:
-            raise ValidationError(f"function_name must be the name or ARN of a function, not {function_name!r}")
-        self._check("invoke", name)
-        operation = invoke(self._session, self._scope, function_name, payload, name or None, config or _INVOKE)
-        try:
-            return run_blocking(operation)
-        except SuspendExecution as suspended:
-            self._scope.suspended = suspended
-            raise
+        return self._run(self._invoke(function_name, payload, name, config))
 
     def run_in_child_context(
         self, func: "Callable[[DurableContext], T]", name: str | None = None, config: ChildConfig[T] | None = None
@@ -228,28 +149,62 @@ class DurableContext:
 
         Raises ChildContextError if it fails, SerDesError if its result can't be recorded.
         """
-        func, name = _func_and_name(func, name, "run_in_child_context")
-        require_context(func, "the function of run_in_child_context")
-        how = config or _CHILD
-        self._check("run_in_child_context", name)
-        session = self._session
+        result: T = self._run(self._child(func, name, config))
+        return result
 
-        async def body(scope: Scope) -> T:
-            context = DurableContext(session, scope)
-            return await session.driver.call(lambda: func(context))
+    @overload
+    def map(
+        self,
+        inputs: "Iterable[U]",
+        func: "Callable[[DurableContext, U], T]",
+        name: str | None = None,
+        config: "MapConfig | None" = None,
+    ) -> "BatchResult[T]": ...
 
-        if how.is_virtual:
-            operation = virtual_child(session, self._scope, body, name)
-        else:
-            options = ChildOptions(
-                how.sub_type or RUN_IN_CHILD_CONTEXT, how.serdes, how.summary_generator, how.error_mapper
-            )
-            operation = child(session, self._scope, body, name, options)
-        try:
-            return run_blocking(operation)
-        except SuspendExecution as suspended:
-            self._scope.suspended = suspended
-            raise
+    @overload
+    def map(
+        self,
+        inputs: "Iterable[U]",
+        func: "Callable[[DurableContext, U, int], T]",
+        name: str | None = None,
+        config: "MapConfig | None" = None,
+    ) -> "BatchResult[T]": ...
+
+    @overload
+    def map(
+        self,
+        inputs: "Iterable[U]",
+        func: "Callable[[DurableContext, U, int, list[U]], T]",
+        name: str | None = None,
+        config: "MapConfig | None" = None,
+    ) -> "BatchResult[T]": ...
+
+    def map(
+        self,
+        inputs: Iterable[Any],
+        func: Callable[..., Any],
+        name: str | None = None,
+        config: "MapConfig | None" = None,
+    ) -> "BatchResult[Any]":
+        """Run `func(context, item)` once for each of `inputs`, beside each other, each in a context of its own.
+
+        The function may take `(context, item)`, `(context, item, index)` or `(context, item, index, items)`. At most
+        64 run at the same moment; branches that wait take no thread. The first failure ends the map unless the
+        configuration tolerates it; it never raises because an item has failed. Raises ValidationError if the
+        configuration can't be fulfilled, nothing is recorded then.
+        """
+        result: BatchResult[Any] = self._run(self._map(inputs, func, name, config))
+        return result
+
+    def parallel(
+        self,
+        functions: "Sequence[Callable[[DurableContext], T] | ParallelBranch[T]]",
+        name: str | None = None,
+        config: "ParallelConfig | None" = None,
+    ) -> "BatchResult[T]":
+        """Run each of `functions` with a context of its own, beside each other. As `map` otherwise."""
+        result: BatchResult[T] = self._run(self._parallel(functions, name, config))
+        return result
 
     def wait_for_condition(
         self,
@@ -262,36 +217,15 @@ class DurableContext:
 
         Raises WaitForConditionError if the check raises, or the polls are exhausted.
         """
-        if not callable(check):
-            raise ValidationError(f"check must be a function of the state, not {check!r}")
-        if config is None:
-            raise ValidationError(
-                "wait_for_condition needs a config: WaitForConditionConfig(wait_strategy, initial_state)"
-            )
-        func, name = _func_and_name(check, name, "wait_for_condition")
-        self._check("wait_for_condition", name)
+        result: T = self._run(self._wait_for_condition(check, config, name))
+        return result
+
+    def _run(self, operation: Coroutine[Any, Any, Any]) -> Any:
         try:
-            return run_blocking(wait_for_condition(self._session, self._scope, func, config, name))
+            return run_blocking(operation)
         except SuspendExecution as suspended:
             self._scope.suspended = suspended
             raise
-
-    def _check(self, call: str, name: str | None) -> None:
-        """Refuse a call where the context must not be used, and go on suspending once it can't go on."""
-        scope = self._scope
-        if misuse.active.get() is not scope:
-            misuse.check(scope, call, name, self._session.guard)
-        if scope.suspended is not None:
-            raise scope.suspended
-
-
-def _func_and_name(func: Any, name: Any, call: str) -> tuple[Callable[..., Any], str | None]:
-    """The function and its name, in either order; a function made by one of the decorators brings its name along."""
-    if isinstance(func, str) and callable(name):
-        func, name = name, func
-    if not callable(func):
-        raise ValidationError(f"{call} needs a function, not {type(func).__name__} {func!r}")
-    return func, name or getattr(func, "_original_name", None) or None
 
 
 # --- decorators --------------------------------------------------------------------------------------------------

@@ -38,7 +38,14 @@ CheckpointErrorCategory = DurableApiErrorCategory
 
 
 class SuspendExecution(BaseException):
-    """Nothing can go on now; the invocation ends and another one goes on later. Let it pass."""
+    """Nothing can go on now; the invocation ends and another one goes on later. Let it pass.
+
+    `operation_ids` are the operations of which one has to change before anything can go on, `due_ms` the earliest
+    moment at which one does so by itself; both for the SDK's own use.
+    """
+
+    operation_ids: "tuple[str, ...]" = ()
+    due_ms: int | None = None
 
     def __init__(self, message: str) -> None:
         super().__init__(message)

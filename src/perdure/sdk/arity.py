@@ -5,7 +5,8 @@ The official SDK passes all of them always; its documentation shows functions th
 
 import inspect
 from collections.abc import Callable
-from types import FunctionType
+from functools import partial
+from types import CoroutineType, FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -63,3 +64,49 @@ def first_or_both(function: Callable[..., Any], what: str, first: str, second: s
         name = getattr(function, "__qualname__", repr(function))
         raise ValidationError(f"{what} {name} takes no argument; it must take ({first}) or ({first}, {second})")
     return most is None or most >= 2
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling the function gives a coroutine, as far as one can tell without calling it."""
+    function = getattr(function, "_original_function", function)
+    if type(function) is FunctionType:
+        return bool(function.__code__.co_flags & inspect.CO_COROUTINE)
+    while isinstance(function, partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
+def refuse_coroutine(result: Any, function: Callable[..., Any]) -> None:
+    """ValidationError if a body that blocks its thread has returned a coroutine, which nobody would ever run."""
+    if type(result) is CoroutineType:
+        result.close()
+        name = getattr(result, "__qualname__", getattr(function, "__qualname__", repr(function)))
+        raise ValidationError(
+            f"{name} is an `async def` function in a handler that is not: make the handler `async def` too, "
+            "or the function `def`"
+        )
+
+
+def map_arguments(function: Callable[..., Any]) -> int:
+    """How many of (context, item, index, items) the function of a `map` gets; ValidationError if it can't take two."""
+    most = positional_max(function)
+    if most is None or most >= 4:
+        return 4
+    if _required(function) == 3:
+        return 3
+    if most >= 2:
+        return 2
+    name = getattr(function, "__qualname__", repr(function))
+    raise ValidationError(
+        f"the function of map {name} takes {most} argument{'s' * (most != 1)}; it must take (ctx, item), "
+        "(ctx, item, index) or (ctx, item, index, items)"
+    )
+
+
+def _required(function: Callable[..., Any]) -> int:
+    """How many positional arguments have no default."""
+    return sum(
+        parameter.default is parameter.empty
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    )

@@ -19,7 +19,8 @@ from perdure.model.error import ErrorObject
 from perdure.model.operation import Operation, OperationUpdate
 from perdure.model.word import Word
 from perdure.sdk.client import Client
-from perdure.sdk.drivers.blocking import BlockingDriver, Linger
+from perdure.sdk.drivers.blocking import BlockingDriver
+from perdure.sdk.drivers.linger import Linger
 from perdure.sdk.errors import error_object
 from perdure.sdk.journal import Journal
 from perdure.sdk.misuse import Guard, active
@@ -106,6 +107,7 @@ def run_invocation(
         lambda_context=lambda_context,
     )
     scope = Scope(is_replaying=bool(given.operations))
+    scope.owner = driver.owner()
     event = read_input(definition, given)
     token = active.set(scope)
     try:
@@ -119,6 +121,7 @@ def run_invocation(
         answer = _answer_for(error)
     finally:
         active.reset(token)
+        scope.is_closed = scope.suspended is None
         rest = driver.finish()
     return _settled(answer, scope, driver, journal, rest)
 

@@ -1,12 +1,16 @@
 """What an invocation knows of earlier operations, and what the code's next operation is to it."""
 
-from collections.abc import Iterable
-from datetime import UTC, datetime
+from collections.abc import Collection, Iterable
+from typing import Final
 
 from perdure.exceptions import NonDeterministicExecutionError, SuspendExecution, TimedSuspendExecution
-from perdure.model.operation import Operation, OperationType
+from perdure.model.operation import Operation, OperationStatus, OperationType, OperationUpdate
+from perdure.sdk.expected import expected
 from perdure.sdk.identity import check_identity, operation_id
 from perdure.sdk.scope import Scope
+
+Place = tuple[str, Operation | None]
+"""Where an operation is: its id, which it gets when it is called, and what was recorded there by then."""
 
 
 class Journal:
@@ -22,21 +26,22 @@ class Journal:
         self.records: dict[str, Operation] = {record.id: record for record in records}
         self.divergence: NonDeterministicExecutionError | None = None
 
-    def begin(self, scope: Scope, kind: OperationType, sub_type: str, name: str | None) -> tuple[str, Operation | None]:
-        """The id of the next operation of `scope`, and its record if there is one.
+    def begin(self, scope: Scope, kind: OperationType, sub_type: str, name: str | None) -> Place:
+        """The place of the next operation of `scope`. Several threads may ask: each gets a number of its own.
 
-        Raises NonDeterministicExecutionError if the record is that of another operation.
+        Raises NonDeterministicExecutionError if the record there is that of another operation.
         """
-        scope.counter = number = scope.counter + 1
-        next_id = scope.upcoming_id
-        if next_id is None:
-            next_id = operation_id(scope.prefix, number)
-        else:
-            scope.upcoming_id = None
-        record = self.records.get(next_id)
+        scope.counter = number = next(scope.numbers)
+        upcoming = scope.upcoming
+        next_id = upcoming[1] if upcoming is not None and upcoming[0] == number else operation_id(scope.prefix, number)
+        return self.begin_at(next_id, scope, kind, sub_type, name)
+
+    def begin_at(self, place: str, scope: Scope, kind: OperationType, sub_type: str, name: str | None) -> Place:
+        """The same for an operation whose id does not come from the scope's counter."""
+        record = self.records.get(place)
         if record is None:
             scope.is_replaying = False
-            return next_id, None
+            return place, None
         if (
             record.type is not kind
             or (record.name or None) != name
@@ -46,13 +51,15 @@ class Journal:
             self._diverge(record, kind, sub_type, name, scope.parent_id)
         if kind is OperationType.STEP and not record.is_terminal:
             scope.is_replaying = False
-        return next_id, record
+        return place, record
 
     def take_place(self, scope: Scope) -> str:
         """The id of the next operation of `scope`, which must not be recorded: it is a virtual context."""
-        scope.counter += 1
-        scope.upcoming_id = None
-        place = operation_id(scope.prefix, scope.counter)
+        scope.counter = number = next(scope.numbers)
+        return self.virtual_at(operation_id(scope.prefix, number))
+
+    def virtual_at(self, place: str) -> str:
+        """The same for an id that does not come from a counter."""
         record = self.records.get(place)
         if record is not None:
             text = f"replay of '{self.execution}' diverged at operation {record.number}: the journal has {record.type}"
@@ -72,19 +79,45 @@ class Journal:
     def passed(self, scope: Scope) -> None:
         """An operation of `scope` has ended: the replay is over if the next one is not recorded."""
         if scope.is_replaying:
-            scope.upcoming_id = operation_id(scope.prefix, scope.counter + 1)
-            if scope.upcoming_id not in self.records:
+            number = scope.counter + 1
+            next_id = operation_id(scope.prefix, number)
+            scope.upcoming = (number, next_id)
+            if next_id not in self.records:
                 scope.is_replaying = False
 
-    def merge(self, records: Iterable[Operation]) -> None:
-        """Take in what a checkpoint's answer says."""
+    def expect(self, update: OperationUpdate) -> None:
+        """Take in an update that is on its way: code that runs again in this invocation finds what it has done."""
+        record = expected(update, self.records.get(update.id), len(self.records) + 1)
+        if record is not None:
+            self.records[record.id] = record
+
+    def merge(self, records: Iterable[Operation], on_their_way: Collection[str] = ()) -> None:
+        """Take in what a checkpoint's answer says, but of operations of which newer updates are on their way."""
         known = self.records
         for record in records:
-            known[record.id] = record
+            if not on_their_way or record.id not in on_their_way:
+                known[record.id] = record
 
 
-def suspension(what: str, due_ms: int | None) -> SuspendExecution:
-    """The suspension of an invocation that waits for `what`, which is due at `due_ms` or at an unknown moment."""
+NOBODY: Final[tuple[str, ...]] = ()
+
+
+def suspension(what: str, due_ms: int | None, operation_ids: tuple[str, ...] = NOBODY) -> SuspendExecution:
+    """The suspension of whatever waits for `what`: one of `operation_ids`, due at `due_ms` or at an unknown moment."""
     if due_ms is None:
-        return SuspendExecution(f"waiting for {what}")
-    return TimedSuspendExecution.from_datetime(f"waiting for {what}", datetime.fromtimestamp(due_ms / 1000, UTC))
+        suspended = SuspendExecution(f"waiting for {what}")
+    else:
+        suspended = TimedSuspendExecution(f"waiting for {what}", due_ms / 1000)
+        suspended.due_ms = due_ms
+    suspended.operation_ids = operation_ids
+    return suspended
+
+
+def has_ended(record: Operation) -> bool:
+    """The operation is over, one way or another."""
+    return record.is_terminal
+
+
+def may_start(record: Operation) -> bool:
+    """The operation is over, or its next attempt is due."""
+    return record.status is OperationStatus.READY or record.is_terminal

@@ -7,11 +7,14 @@ corrupts the execution at its next replay.
 
 import logging
 from contextvars import ContextVar
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from perdure.exceptions import ContextUsageError
 from perdure.model.word import Word
 from perdure.sdk.scope import Scope
+
+if TYPE_CHECKING:
+    from perdure.sdk.session import Session
 
 
 class Guard(Word):
@@ -39,16 +42,25 @@ active: Final[ContextVar[Scope | Body | None]] = ContextVar("perdure_active", de
 """What runs in this thread or task: None outside of handlers, where the guard knows nothing."""
 
 
-def check(scope: Scope, call: str, name: str | None, guard: Guard) -> None:
+def check(scope: Scope, call: str, name: str | None, session: "Session") -> None:
     """ContextUsageError if a durable call on the context of `scope` is not right here."""
-    now = active.get()
-    if now is scope or now is None or guard is Guard.OFF:
+    now: object = active.get()
+    guard = session.guard
+    if guard is Guard.OFF:
         return
     what = f"context.{call}({name!r})" if name else f"context.{call}(…)"
     if isinstance(now, Body):
         way_out = "a body can't contain durable operations; group them with run_in_child_context, or call them after it"
-    else:
+    elif now is not None and now is not scope:
         way_out = "use the context that the child's function receives"
+    else:
+        if scope.owner is None or scope.owner == session.driver.owner():
+            return
+        now = session.driver.foreigner
+        way_out = (
+            "the order of its operations would depend on chance; give each its own context with map, parallel, "
+            "run_in_child_context or context.start"
+        )
     text = f"{what} was called on {scope} inside {now}: {way_out}"
     if guard is Guard.WARN:
         logging.getLogger("perdure").warning(text)

@@ -1,13 +1,16 @@
 """Where in the tree of contexts the code is: the counter that ids come from, and what has become of the context."""
 
+import itertools
+
 from perdure.exceptions import SuspendExecution
 
 
 class Scope:
     """The place of one context. `prefix` makes the ids of its operations, `parent_id` is what they record as parent.
 
-    The two differ in a virtual context, which records nothing itself. `suspended` is set once the context can't go on
-    in this invocation, `is_closed` once it has recorded its end.
+    The two differ in a virtual context, which records nothing itself. `owner` is the thread or task that runs the
+    context's function; None while nobody does. `suspended` is set once the context can't go on in this invocation,
+    `is_closed` once it has recorded its end.
     """
 
     __slots__ = (
@@ -16,11 +19,13 @@ class Scope:
         "is_replaying",
         "is_virtual",
         "name",
+        "numbers",
         "outer",
+        "owner",
         "parent_id",
         "prefix",
         "suspended",
-        "upcoming_id",
+        "upcoming",
     )
 
     def __init__(
@@ -39,8 +44,10 @@ class Scope:
         self.name = name
         self.is_replaying = is_replaying
         self.is_virtual = is_virtual
+        self.numbers = itertools.count(1)
         self.counter = 0
-        self.upcoming_id: str | None = None
+        self.owner: object = None
+        self.upcoming: tuple[int, str] | None = None
         self.suspended: SuspendExecution | None = None
         self.is_closed = False
 

@@ -10,7 +10,7 @@ from typing import Any
 from perdure.engine import commands as cmd
 from perdure.model.error import ErrorObject, InvalidParameterValue
 from perdure.model.operation import OperationUpdate
-from perdure.sdk.drivers.blocking import Linger
+from perdure.sdk.drivers.linger import Linger
 from perdure.sdk.errors import error_object
 from perdure.sdk.invocation import (
     Definition,

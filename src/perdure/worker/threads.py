@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from perdure.execution import definition_of
 from perdure.model.error import ServiceError
-from perdure.sdk.drivers.blocking import Linger
+from perdure.sdk.drivers.linger import Linger
 from perdure.service.invocation import Call, Invocation
 from perdure.service.service import Service
 from perdure.worker.client import InProcessClient

@@ -1,39 +1,26 @@
 """The blocking driver: operations run in the thread that calls them, and commit in it too."""
 
 import threading
-import time
-import weakref
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
-from types import CoroutineType
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar, cast
 
-from perdure.exceptions import (
-    BackgroundThreadError,
-    OrphanedChildException,
-    SuspendExecution,
-    ValidationError,
-)
+from perdure.exceptions import BackgroundThreadError, InvocationError, OrphanedChildException, SuspendExecution
 from perdure.model.operation import Operation, OperationType, OperationUpdate
+from perdure.sdk.arity import refuse_coroutine
 from perdure.sdk.client import Client
-from perdure.sdk.journal import Journal
+from perdure.sdk.drivers.crew import Crew, Group, Unit
+from perdure.sdk.drivers.linger import Linger
+from perdure.sdk.drivers.protocol import FanOut, Settling
+from perdure.sdk.drivers.running import run_blocking
+from perdure.sdk.journal import Journal, suspension
 from perdure.sdk.scope import Scope
+
+__all__ = ["BlockingDriver", "Linger", "run_blocking"]
 
 T = TypeVar("T")
 
-LINGER_S: Final = 0.05
-IDLE_S: Final = 10.0
-"""So long may the START of a running step stay unsent: then it is sent alone, and operators see what is running."""
-
-
-def run_blocking(operation: Coroutine[Any, Any, T]) -> T:
-    """Drive an operation whose driver blocks the thread: one `send` runs it to its end."""
-    try:
-        operation.send(None)
-    except StopIteration as finished:
-        return cast(T, finished.value)
-    operation.close()
-    raise RuntimeError("a driver suspended inside run_blocking; give it a blocking driver")
+GRACE_S: Final = 1.0
+"""So long does an invocation wait for abandoned branches that are inside the author's code."""
 
 
 class BlockingDriver:
@@ -53,43 +40,118 @@ class BlockingDriver:
         self._added = 0
         self._sent = 0
         self._end: BaseException | None = None
+        self._crew: Crew | None = None
 
-    async def call(self, body: Callable[[], T | Awaitable[T]]) -> T:
+    def owner(self) -> object:
+        return threading.get_ident()
+
+    async def call(self, body: Callable[[], T | Awaitable[T]], function: Callable[..., Any]) -> T:
+        if self._crew is not None:
+            self._crew.about_to_block()
         result = body()
-        if type(result) is CoroutineType:
-            result.close()
-            name = getattr(result, "__qualname__", "the function")
-            raise ValidationError(
-                f"{name} is an `async def` function in a handler that is not: make the handler `async def` too, "
-                "or the function `def`"
-            )
+        refuse_coroutine(result, function)
         return cast(T, result)
 
+    enter = call
+
+    @property
+    def foreigner(self) -> str:
+        return "another thread"
+
+    # --- branches ------------------------------------------------------------------------------------------------
+
+    @property
+    def crew(self) -> Crew:
+        """The threads of this invocation's branches."""
+        if self._crew is None:
+            with self._buffer_lock:
+                if self._crew is None:
+                    self._crew = Crew(self._journal.records.get, self.refresh)
+        return self._crew
+
+    async def fan_out(self, work: FanOut) -> None:
+        crew = self.crew
+        group = Group(crew)
+        retried: InvocationError | None = None
+        try:
+            while not work.is_over:
+                while retried is None and (branch := work.next()) is not None:
+                    unit = Unit(group, branch, branch.run)
+                    if work.is_serial:
+                        group.run_here(unit)
+                        break
+                    group.start(unit)
+                try:
+                    ended = group.next()
+                except SuspendExecution:
+                    if retried is not None:
+                        break
+                    raise
+                if isinstance(ended.error, InvocationError):
+                    retried = retried or ended.error
+                elif ended.error is not None:
+                    raise ended.error
+                else:
+                    work.ended(ended.unit.key, ended.outcome)
+        finally:
+            crew.forget(group)
+        if retried is not None:
+            raise retried
+
+    async def settle(self, futures: Sequence[Settling], is_enough: Callable[[], bool]) -> None:
+        raise NotImplementedError
+
+    # --- what is recorded ----------------------------------------------------------------------------------------
+
     async def commit(self, scope: Scope, update: OperationUpdate, *, durable: bool) -> None:
-        if scope.is_orphaned:
-            raise OrphanedChildException("the context of this operation has ended", update.id)
-        number = self._add(update)
+        self._take(self._add(scope, update), durable=durable)
+
+    async def close(self, scope: Scope, update: OperationUpdate, inner: Scope, *, durable: bool) -> None:
+        self._take(self._add(scope, update, inner), durable=durable)
+
+    def _take(self, number: int, *, durable: bool) -> None:
         if durable:
             self._send(number)
         elif self._linger is not None and not self._is_noted:
             self._is_noted = True
             self._linger.note(self)
 
-    async def park(self, scope: Scope, update: OperationUpdate) -> Operation | None:
+    async def park(self, scope: Scope, update: OperationUpdate) -> None:
+        self._journal.expect(update)
         await self.commit(scope, update, durable=self._client.answers_waits)
-        return self._journal.records.get(update.id) if self._client.answers_waits else None
 
-    def _add(self, update: OperationUpdate) -> int:
-        """Put an update into the outgoing batch; return its number."""
+    async def until(
+        self, operation_id: str, is_good: Callable[[Operation], bool], what: str, due_ms: int | None
+    ) -> Operation:
+        record = self._journal.records.get(operation_id)
+        if record is not None and is_good(record):
+            return record
+        raise suspension(what, due_ms, (operation_id,))
+
+    def _add(self, scope: Scope, update: OperationUpdate, closing: Scope | None = None) -> int:
+        """Put an update into the outgoing batch; return its number. What comes after the end of its context can't."""
         if self._end is not None:
             raise self._end
         with self._buffer_lock:
+            if scope.is_orphaned:
+                raise OrphanedChildException("the context of this operation has ended", update.id)
+            if closing is not None:
+                closing.is_closed = True
+            if self._crew is not None:
+                self._journal.expect(update)
             self._buffer.append(update)
             self._added += 1
             return self._added
 
+    def refresh(self) -> None:
+        """Ask what has changed, and send what has gathered with it."""
+        with self._sending:
+            self._send_gathered()
+
     def _send(self, number: int) -> None:
         """Return once the update of this number is durable, having sent it if nobody else has."""
+        if self._crew is not None:
+            self._crew.about_to_block()
         with self._sending:
             if self._sent < number:
                 self._send_gathered()
@@ -108,8 +170,11 @@ class BlockingDriver:
         except Exception as error:
             self._end = BackgroundThreadError(f"a checkpoint failed: {error}", error)
             raise self._end from error
-        self._journal.merge(answer.operations)
+        with self._buffer_lock:
+            self._journal.merge(answer.operations, {update.id for update in self._buffer})
         self._sent = last
+        if self._crew is not None and answer.operations:
+            self._crew.changed(answer.operations)
         if not answer.may_go_on:
             if batch and batch[-1].type is OperationType.EXECUTION:
                 self._end = OrphanedChildException("the execution has ended", batch[-1].id)
@@ -127,7 +192,9 @@ class BlockingDriver:
                     self._end = self._end or error
 
     def finish(self) -> list[OperationUpdate]:
-        """Stop sending; return what was not sent."""
+        """Stop sending; return what was not sent. What abandoned branches do goes nowhere."""
+        if self._crew is not None:
+            self._crew.wait_quiet(GRACE_S)
         with self._sending, self._buffer_lock:
             rest, self._buffer = self._buffer, []
             if self._end is None:
@@ -143,55 +210,3 @@ class BlockingDriver:
     def is_revoked(self) -> bool:
         """The right to write was withdrawn before the handler had ended."""
         return isinstance(self._end, SuspendExecution)
-
-
-class Linger:
-    """One thread that sends lingering updates of all invocations of a process; it goes when there are none."""
-
-    def __init__(self, delay_s: float = LINGER_S) -> None:
-        self._delay_s = delay_s
-        self._noted: deque[tuple[float, weakref.ref[BlockingDriver]]] = deque()
-        self._changed = threading.Condition()
-        self._is_running = False
-        self._is_idle = False
-        self._is_closed = False
-
-    def note(self, driver: BlockingDriver) -> None:
-        """Look at this driver after the delay."""
-        self._noted.append((time.monotonic() + self._delay_s, weakref.ref(driver)))
-        if self._is_idle or not self._is_running:
-            with self._changed:
-                self._changed.notify()
-                if not self._is_running:
-                    self._is_running = True
-                    threading.Thread(target=self._run, name="perdure-linger", daemon=True).start()
-
-    def close(self) -> None:
-        """Let the thread go at once when there is nothing left to look at."""
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify()
-
-    def _run(self) -> None:
-        while self._wait_for_work():
-            due, noted = self._noted.popleft()
-            driver = noted()
-            if driver is None:
-                continue  # its invocation has ended
-            del driver
-            time.sleep(max(0.0, due - time.monotonic()))
-            driver = noted()
-            if driver is not None:
-                driver.send_lingering()
-
-    def _wait_for_work(self) -> bool:
-        """Whether there is something to look at; False after a while without, and then this thread ends."""
-        if self._noted:
-            return True
-        with self._changed:
-            self._is_idle = True
-            if not self._noted and not self._is_closed:
-                self._changed.wait(timeout=IDLE_S)
-            self._is_idle = False
-            self._is_running = bool(self._noted)
-            return self._is_running

@@ -1,7 +1,7 @@
 """All that an operation asks of the world."""
 
-from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
 
 from perdure.model.operation import Operation, OperationUpdate
 from perdure.sdk.scope import Scope
@@ -10,10 +10,14 @@ T = TypeVar("T")
 
 
 class Driver(Protocol):
-    """Runs bodies and makes updates durable."""
+    """Runs bodies, makes updates durable, runs branches beside each other."""
 
-    async def call(self, body: Callable[[], T | Awaitable[T]]) -> T:
-        """Run a body of the author's."""
+    async def call(self, body: Callable[[], T | Awaitable[T]], function: Callable[..., Any]) -> T:
+        """Run a body of the author's; `function` is what the author wrote, `body` calls it."""
+        ...
+
+    async def enter(self, body: Callable[[], T | Awaitable[T]], function: Callable[..., Any]) -> T:
+        """The same for a function that gets a context: it blocks in durable operations, and nowhere else."""
         ...
 
     async def commit(self, scope: Scope, update: OperationUpdate, *, durable: bool) -> None:
@@ -24,10 +28,72 @@ class Driver(Protocol):
         """
         ...
 
-    async def park(self, scope: Scope, update: OperationUpdate) -> Operation | None:
-        """Have an update recorded after which this branch can only wait.
+    async def close(self, scope: Scope, update: OperationUpdate, inner: Scope, *, durable: bool) -> None:
+        """Have the end of the context `inner` recorded; from now on nothing within may be recorded any more."""
+        ...
 
-        Returns the operation's record if the service has answered already, None if the answer comes with the next
-        invocation.
+    async def park(self, scope: Scope, update: OperationUpdate) -> None:
+        """Have an update recorded after which this branch can only wait."""
+        ...
+
+    async def until(
+        self, operation_id: str, is_good: Callable[[Operation], bool], what: str, due_ms: int | None
+    ) -> Operation:
+        """The record of an operation once `is_good` of it; `due_ms` is when it becomes so by itself, if it does.
+
+        Raises SuspendExecution if that is not worth waiting for.
         """
         ...
+
+    def owner(self) -> object:
+        """Who is running now: the thread or the task."""
+        ...
+
+    @property
+    def foreigner(self) -> str:
+        """What to call somebody else than the owner of a context."""
+        ...
+
+    async def fan_out(self, work: "FanOut") -> None:
+        """Run branches beside each other until the work says that it is over.
+
+        Raises SuspendExecution once all that is left of them waits, and whatever must not stay within a branch.
+        """
+        ...
+
+    async def settle(self, futures: "Sequence[Settling]", is_enough: Callable[[], bool]) -> None:
+        """Return once enough of the futures have an outcome. Raises SuspendExecution if all that is left waits."""
+        ...
+
+
+class Branch(Protocol):
+    """One of several things that run beside each other. It may be run again, over what it has recorded."""
+
+    def run(self) -> Coroutine[Any, Any, Any]: ...
+
+
+class FanOut(Protocol):
+    """What a driver has to know of branches: which to start, and when to stop. Asked from one thread."""
+
+    @property
+    def is_serial(self) -> bool:
+        """At most one branch is in flight at a time."""
+        ...
+
+    @property
+    def is_over(self) -> bool: ...
+
+    def next(self) -> Branch | None:
+        """The next branch to start; None while there is none, or enough are in flight."""
+        ...
+
+    def ended(self, branch: Any, outcome: Any) -> None:
+        """The branch returned `outcome`."""
+        ...
+
+
+class Settling(Protocol):
+    """Something that will have an outcome."""
+
+    @property
+    def is_settled(self) -> bool: ...

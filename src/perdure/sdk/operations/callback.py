@@ -1,6 +1,6 @@
 """CALLBACK: an id goes out, an answer comes back, some time, from somebody."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 from perdure.config import CallbackConfig, StepConfig, WaitForCallbackConfig
@@ -19,8 +19,8 @@ from perdure.model.operation import (
     OperationType,
     OperationUpdate,
 )
-from perdure.sdk.arity import first_or_both
-from perdure.sdk.journal import suspension
+from perdure.sdk.arity import first_or_both, is_async, refuse_coroutine
+from perdure.sdk.journal import Place, has_ended
 from perdure.sdk.operations.child import ChildOptions, child
 from perdure.sdk.operations.step import step
 from perdure.sdk.scope import Scope
@@ -30,20 +30,27 @@ from perdure.types import StepContext, WaitForCallbackContext
 
 SUB_TYPE: Final = "Callback"
 WAIT_FOR_CALLBACK: Final = "WaitForCallback"
-_FAILED: Final = frozenset({OperationStatus.FAILED, OperationStatus.CANCELLED, OperationStatus.STOPPED})
 
 
-async def create_callback(session: Session, scope: Scope, name: str | None, config: CallbackConfig) -> Callback:
+def create_callback(
+    session: Session, scope: Scope, name: str | None, config: CallbackConfig
+) -> Coroutine[Any, Any, Callback]:
     """The record of the callback, with the id that the service has given it; however it ended, this returns."""
-    sub_type = config.sub_type or SUB_TYPE
-    operation_id, record = session.journal.begin(scope, OperationType.CALLBACK, sub_type, name)
+    place = session.journal.begin(scope, OperationType.CALLBACK, config.sub_type or SUB_TYPE, name)
+    return _create_callback(session, scope, place, name, config)
+
+
+async def _create_callback(
+    session: Session, scope: Scope, place: Place, name: str | None, config: CallbackConfig
+) -> Callback:
+    operation_id, record = place
     if record is None:
         update = OperationUpdate(
             operation_id,
             OperationType.CALLBACK,
             OperationAction.START,
             name,
-            sub_type,
+            config.sub_type or SUB_TYPE,
             scope.parent_id,
             timeout_s=config.timeout.seconds,
             heartbeat_timeout_s=config.heartbeat_timeout.seconds,
@@ -62,6 +69,9 @@ async def callback_result(session: Session, operation_id: str, serdes: SerDes[An
     Raises CallbackExternalError if a failure was reported, CallbackTimeoutError if nobody answered in time.
     """
     record = session.journal.records[operation_id]
+    if not record.is_terminal:
+        what = f"callback '{record.name or operation_id}'"
+        record = await session.driver.until(operation_id, has_ended, what, record.due_ms)
     match record.status:
         case OperationStatus.SUCCEEDED:
             if record.result is None or serdes is None:
@@ -69,11 +79,10 @@ async def callback_result(session: Session, operation_id: str, serdes: SerDes[An
             return deserialize(serdes, record.result, operation_id, session.arn)
         case OperationStatus.TIMED_OUT:
             raise _without_type(CallbackTimeoutError, record.error, "Callback timed out")
-        case status if status in _FAILED:
+        case _:
             error = _without_type(CallbackExternalError, record.error, "Callback failed")
             error.external_error_type = record.error.type if record.error is not None else None
             raise error
-    raise suspension(f"callback '{record.name or operation_id}'", None)
 
 
 def _without_type(kind: Any, error: Any, default: str) -> Any:
@@ -83,32 +92,46 @@ def _without_type(kind: Any, error: Any, default: str) -> Any:
     return kind(error.message or default, None, error.data, error.stack_trace)
 
 
-async def wait_for_callback(
+def wait_for_callback(
     session: Session,
     scope: Scope,
     submitter: Callable[..., Any],
     name: str | None,
     config: WaitForCallbackConfig,
-) -> Any:
+) -> Coroutine[Any, Any, Any]:
     """Make a callback, hand its id out in a step, wait for its answer: all in one child context."""
     takes_both = first_or_both(submitter, "the submitter", "callback_id", "context")
 
     async def body(inner: Scope) -> Any:
         record = await create_callback(session, inner, f"{name} create callback id" if name else _CREATE, config)
 
-        def submit(context: StepContext) -> Awaitable[Any] | None:
+        def call(context: StepContext) -> Any:
             if takes_both:
-                answer = submitter(record.callback_id, WaitForCallbackContext(context.logger))
-            else:
-                answer = submitter(record.callback_id)
-            return answer if isinstance(answer, Awaitable) else None
+                return submitter(record.callback_id, WaitForCallbackContext(context.logger))
+            return submitter(record.callback_id)
+
+        def submit(context: StepContext) -> None:
+            refuse_coroutine(call(context), submitter)
+
+        async def submit_async(context: StepContext) -> None:
+            await call(context)
 
         step_config = StepConfig(config.retry_strategy)
-        await step(session, inner, submit, f"{name} submitter" if name else _SUBMITTER, step_config)
+        await step(
+            session,
+            inner,
+            submit_async if is_async(submitter) else submit,
+            f"{name} submitter" if name else _SUBMITTER,
+            step_config,
+        )
         return await callback_result(session, record.id, config.serdes)
 
+    return _as_itself_awaited(child(session, scope, body, name, ChildOptions(WAIT_FOR_CALLBACK, is_remade=True)))
+
+
+async def _as_itself_awaited(operation: Awaitable[Any]) -> Any:
     try:
-        return await child(session, scope, body, name, ChildOptions(WAIT_FOR_CALLBACK, is_remade=True))
+        return await operation
     except ChildContextError as error:
         raise _as_itself(error) from error.__cause__
 

@@ -1,8 +1,8 @@
 """CONTEXT: operations of their own, under one that is recorded as a whole."""
 
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar, cast
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, Generic, TypeVar, cast
 
 import msgspec
 
@@ -13,8 +13,10 @@ from perdure.exceptions import (
     InvocationError,
     SerDesError,
 )
+from perdure.model.error import ErrorObject
 from perdure.model.operation import (
     Context,
+    Operation,
     OperationAction,
     OperationStatus,
     OperationType,
@@ -22,6 +24,7 @@ from perdure.model.operation import (
     payload_bytes,
 )
 from perdure.sdk.errors import error_object, rebuild_step
+from perdure.sdk.journal import Place
 from perdure.sdk.misuse import active
 from perdure.sdk.scope import Scope
 from perdure.sdk.session import INLINE_BYTES_MAX, Session
@@ -29,6 +32,8 @@ from perdure.serdes import SerDes, deserialize, serialize
 
 T = TypeVar("T")
 Body = Callable[[Scope], Awaitable[T]]
+
+FAILED_TEXT: Final = "the child context failed"
 
 
 class ChildOptions(msgspec.Struct, frozen=True):
@@ -40,37 +45,62 @@ class ChildOptions(msgspec.Struct, frozen=True):
     error_mapper: Callable[[DurableOperationError], DurableOperationError] | None = None
     is_remade: bool = False
     """A result that the serdes refuses is not an error: a replay makes it again from the children."""
+    is_seen: bool = True
+    """The author's code sees the result as soon as it is there: then it must be durable first."""
 
 
-async def child(session: Session, scope: Scope, body: Body[T], name: str | None, options: ChildOptions) -> T:
+class Failure:
+    """How a child failed, as it is recorded; `error` is the original, in the run in which it was raised."""
+
+    __slots__ = ("error", "recorded")
+
+    def __init__(self, recorded: ErrorObject | None, error: Exception | None = None) -> None:
+        self.recorded = recorded
+        self.error = error
+
+
+def child(
+    session: Session, scope: Scope, body: Body[T], name: str | None, options: ChildOptions
+) -> Coroutine[Any, Any, T]:
     """The recorded result of `body`, which runs in a scope of its own if there is none yet.
 
     A result too large to store is made again by running the body over its children's records.
     Raises ChildContextError if the body failed, SerDesError if its result can't be recorded.
     """
-    journal = session.journal
-    operation_id, record = journal.begin(scope, OperationType.CONTEXT, options.sub_type, name)
-    serdes = options.serdes or session.default_serdes
-    if record is not None and record.is_terminal:
-        if record.status is not OperationStatus.SUCCEEDED:
-            journal.passed(scope)
-            raise _mapped(options, rebuild_step(ChildContextError, record.error, "the child context failed"))
-        if not (isinstance(record, Context) and record.replay_children):
-            value = None if record.result is None else deserialize(serdes, record.result, operation_id, session.arn)
-            journal.passed(scope)
-            return cast(T, value)
-    inner = Scope(operation_id, operation_id, scope, name, is_replaying=scope.is_replaying)
-    run = _Run(session, scope, inner, operation_id, name, options)
-    if record is None:
-        await session.driver.commit(scope, run.update(OperationAction.START), durable=False)
-    is_rerun = record is not None and record.is_terminal
-    return cast(T, await run.run(body, serdes, is_rerun=is_rerun))
+    place = session.journal.begin(scope, OperationType.CONTEXT, options.sub_type, name)
+    return child_at(session, scope, place, body, name, options)
 
 
-async def virtual_child(session: Session, scope: Scope, body: Body[T], name: str | None) -> T:
+async def child_at(
+    session: Session, scope: Scope, place: Place, body: Body[T], name: str | None, options: ChildOptions
+) -> T:
+    """The same at a place that has been taken."""
+    run: ChildRun[T] = ChildRun(session, scope, place, name, options)
+    outcome = await run.outcome(body)
+    session.journal.passed(scope)
+    if not isinstance(outcome, Failure):
+        return cast(T, outcome)
+    if isinstance(outcome.error, SerDesError):
+        raise outcome.error
+    error = rebuild_step(ChildContextError, outcome.recorded, FAILED_TEXT)
+    if options.error_mapper is not None and isinstance(error, DurableOperationError):
+        raise options.error_mapper(error)
+    raise error
+
+
+def virtual_child(session: Session, scope: Scope, body: Body[T], name: str | None) -> Coroutine[Any, Any, T]:
     """A context that records nothing itself: its operations report the enclosing real one as their parent."""
-    operation_id = session.journal.take_place(scope)
-    inner = Scope(operation_id, scope.parent_id, scope, name, is_replaying=scope.is_replaying, is_virtual=True)
+    return run_in_scope(session, virtual_scope(session.journal.take_place(scope), scope, name), body)
+
+
+def virtual_scope(place: str, scope: Scope, name: str | None) -> Scope:
+    """The scope of a context that records nothing itself."""
+    return Scope(place, scope.parent_id, scope, name, is_replaying=scope.is_replaying, is_virtual=True)
+
+
+async def run_in_scope(session: Session, inner: Scope, body: Body[T]) -> T:
+    """Run the body with `inner` as the one context that may be used in it."""
+    inner.owner = session.driver.owner()
     token = active.set(inner)
     try:
         return await body(inner)
@@ -85,30 +115,46 @@ class _Remade:
 _REMADE: Final = _Remade()
 
 
-class _Run:
+class ChildRun(Generic[T]):
     """One run of a child's body, and what is recorded of it."""
 
-    __slots__ = ("inner", "name", "operation_id", "options", "scope", "session")
+    __slots__ = ("inner", "name", "options", "place", "scope", "serdes", "session")
 
-    def __init__(
-        self,
-        session: Session,
-        scope: Scope,
-        inner: Scope,
-        operation_id: str,
-        name: str | None,
-        options: ChildOptions,
-    ) -> None:
+    def __init__(self, session: Session, scope: Scope, place: Place, name: str | None, options: ChildOptions) -> None:
         self.session = session
         self.scope = scope
-        self.inner = inner
-        self.operation_id = operation_id
+        self.place = place
         self.name = name
         self.options = options
+        self.serdes = options.serdes or session.default_serdes
+        operation_id, _record = place
+        self.inner = Scope(operation_id, operation_id, scope, name, is_replaying=scope.is_replaying)
+
+    async def outcome(self, body: Body[T]) -> "T | Failure":
+        """What is recorded; if nothing is, run the body and record how it ended."""
+        record = self.place[1]
+        if record is not None and record.is_terminal:
+            if record.status is not OperationStatus.SUCCEEDED or not _is_remade(record):
+                return self.recorded()
+            return cast(T, self.round_trip(await run_in_scope(self.session, self.inner, body))[1])
+        if record is None:
+            await self.session.driver.commit(self.scope, self.update(OperationAction.START), durable=False)
+        return await self.run_and_record(body)
+
+    def recorded(self) -> "T | Failure":
+        """What the record says, whose result is stored in it."""
+        record = self.place[1]
+        assert record is not None
+        if record.status is not OperationStatus.SUCCEEDED:
+            return Failure(record.error)
+        return cast(T, self.read(record.result))
+
+    def read(self, payload: str | None) -> Any:
+        return None if payload is None else deserialize(self.serdes, payload, self.place[0], self.session.arn)
 
     def update(self, action: OperationAction, **more: Any) -> OperationUpdate:
         return OperationUpdate(
-            self.operation_id,
+            self.place[0],
             OperationType.CONTEXT,
             action,
             self.name,
@@ -118,61 +164,45 @@ class _Run:
             **more,
         )
 
-    async def run(self, body: Body[Any], serdes: SerDes[Any] | None, *, is_rerun: bool) -> Any:
-        session = self.session
-        token = active.set(self.inner)
+    async def run_and_record(self, body: Body[T]) -> "T | Failure":
+        """Run the body and record its end; what is returned is what a replay would read."""
         try:
-            returned = await body(self.inner)
-            if is_rerun:
-                session.journal.passed(self.scope)
-                return returned
-            payload, value = self.round_trip(serdes, returned)
+            returned = await run_in_scope(self.session, self.inner, body)
+            payload, value = self.round_trip(returned)
+            is_remade = isinstance(payload, _Remade) or payload_bytes(payload) > INLINE_BYTES_MAX
+            if is_remade:
+                summarize = self.options.summary_generator
+                payload = summarize(returned) if summarize is not None else ""
         except ExecutionError:
             raise
-        except InvocationError as error:
-            if error.is_retryable() and not isinstance(error, DurableOperationError):
+        except Exception as error:
+            if retries_invocation(error):
                 raise
-            failure: Exception = error
-        except Exception as error:  # noqa: BLE001 - whatever the author's body raises is recorded
-            failure = error
-        else:
-            await self._succeed(returned, payload)
-            return value
-        finally:
-            active.reset(token)
-        recorded = error_object(failure)
-        await self._close(self.update(OperationAction.FAIL, error=recorded))
-        if isinstance(failure, SerDesError):
-            raise failure
-        raise _mapped(self.options, rebuild_step(ChildContextError, recorded, "the child context failed"))
+            recorded = error_object(error)
+            await self.close(self.update(OperationAction.FAIL, error=recorded))
+            return Failure(recorded, error)
+        await self.close(self.update(OperationAction.SUCCEED, payload=payload, replay_children=is_remade or None))
+        return cast(T, value)
 
-    def round_trip(self, serdes: SerDes[Any] | None, returned: Any) -> "tuple[str | _Remade | None, Any]":
+    def round_trip(self, returned: Any) -> "tuple[str | _Remade | None, Any]":
         """The payload of the result, and what a replay would read from it."""
-        session = self.session
         try:
-            payload = serialize(serdes, returned, self.operation_id, session.arn)
+            payload = serialize(self.serdes, returned, self.place[0], self.session.arn)
         except SerDesError:
             if self.options.is_remade:
                 return _REMADE, returned
             raise
-        return payload, None if payload is None else deserialize(serdes, payload, self.operation_id, session.arn)
+        return payload, self.read(payload)
 
-    async def _succeed(self, returned: Any, payload: "str | _Remade | None") -> None:
-        """Record the result, or only that there was one if it can't be stored."""
-        is_remade = isinstance(payload, _Remade) or payload_bytes(payload) > INLINE_BYTES_MAX
-        if is_remade:
-            summarize = self.options.summary_generator
-            payload = summarize(returned) if summarize is not None else ""
-        await self._close(self.update(OperationAction.SUCCEED, payload=payload, replay_children=is_remade or None))
-
-    async def _close(self, update: OperationUpdate) -> None:
+    async def close(self, update: OperationUpdate) -> None:
         """From here on nothing within may be recorded any more."""
-        self.inner.is_closed = True
-        await self.session.driver.commit(self.scope, update, durable=True)
-        self.session.journal.passed(self.scope)
+        await self.session.driver.close(self.scope, update, self.inner, durable=self.options.is_seen)
 
 
-def _mapped(options: ChildOptions, error: Exception) -> Exception:
-    if options.error_mapper is not None and isinstance(error, DurableOperationError):
-        return options.error_mapper(error)
-    return error
+def _is_remade(record: Operation) -> bool:
+    return isinstance(record, Context) and record.replay_children
+
+
+def retries_invocation(error: Exception) -> bool:
+    """The error is no failure of the child: it wants the whole invocation tried again."""
+    return isinstance(error, InvocationError) and error.is_retryable() and not isinstance(error, DurableOperationError)

@@ -2,14 +2,14 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar, cast
 
 from perdure.exceptions import ExecutionError, InvocationError, WaitForConditionError
 from perdure.model.operation import Operation, OperationAction, OperationStatus, OperationType, OperationUpdate, Step
 from perdure.sdk.arity import first_or_both
 from perdure.sdk.errors import error_object, rebuild_step
-from perdure.sdk.journal import suspension
+from perdure.sdk.journal import Place, may_start
 from perdure.sdk.misuse import Body, active
 from perdure.sdk.scope import Scope
 from perdure.sdk.session import Session
@@ -21,41 +21,55 @@ T = TypeVar("T")
 SUB_TYPE: Final = "WaitForCondition"
 
 
-async def wait_for_condition(
+def wait_for_condition(
     session: Session,
     scope: Scope,
-    check: Callable[..., T],
+    check: Callable[..., T | Awaitable[T]],
     config: WaitForConditionConfig[T],
     name: str | None,
-) -> T:
+) -> Coroutine[Any, Any, T]:
     """The state with which the condition is met.
 
     Raises WaitForConditionError if the check or the strategy raises, or the polls are exhausted.
     """
     takes_both = first_or_both(check, "the check", "state", "context")
-    operation_id, record = session.journal.begin(scope, OperationType.STEP, SUB_TYPE, name)
-    poll = _Poll(session, scope, operation_id, name, config, record)
-    if record is not None:
-        if record.status is OperationStatus.SUCCEEDED:
+    place = session.journal.begin(scope, OperationType.STEP, SUB_TYPE, name)
+    return _wait_for_condition(session, scope, place, check, config, name, takes_both=takes_both)
+
+
+async def _wait_for_condition(
+    session: Session,
+    scope: Scope,
+    place: Place,
+    check: Callable[..., T | Awaitable[T]],
+    config: WaitForConditionConfig[T],
+    name: str | None,
+    *,
+    takes_both: bool,
+) -> T:
+    operation_id, record = place
+    while True:
+        poll = _Poll(session, scope, operation_id, name, config, record)
+        if record is not None and record.is_terminal:
             session.journal.passed(scope)
+            if record.status is not OperationStatus.SUCCEEDED:
+                raise rebuild_step(WaitForConditionError, record.error, f"{poll} was {record.status.lower()}")
             return cast(T, None) if record.result is None else cast(T, poll.read(record.result))
-        if record.is_terminal:
-            session.journal.passed(scope)
-            raise rebuild_step(WaitForConditionError, record.error, f"{poll} was {record.status.lower()}")
-        if record.status is OperationStatus.PENDING:
-            assert isinstance(record, Step)
-            raise suspension(f"the next poll of {poll}", record.next_attempt_ms)
-    if record is None or record.status is not OperationStatus.STARTED:
-        await session.driver.commit(scope, poll.update(OperationAction.START), durable=False)
-    looked = await poll.run(check, record.result if record is not None else None, takes_both=takes_both)
-    if isinstance(looked, Exception):
-        raise await poll.give_up(looked)
-    payload, decision = looked
-    if decision.should_continue:
-        raise await poll.park(payload, decision.delay_seconds)
-    await session.driver.commit(scope, poll.update(OperationAction.SUCCEED, payload=payload), durable=True)
-    session.journal.passed(scope)
-    return cast(T, poll.read(payload))
+        if record is not None and record.status is OperationStatus.PENDING:
+            due_ms = record.next_attempt_ms if isinstance(record, Step) else None
+        else:
+            if record is None or record.status is not OperationStatus.STARTED:
+                await session.driver.commit(scope, poll.update(OperationAction.START), durable=False)
+            looked = await poll.run(check, record.result if record is not None else None, takes_both=takes_both)
+            if isinstance(looked, Exception):
+                raise await poll.give_up(looked)
+            payload, decision = looked
+            if not decision.should_continue:
+                await session.driver.commit(scope, poll.update(OperationAction.SUCCEED, payload=payload), durable=True)
+                session.journal.passed(scope)
+                return cast(T, poll.read(payload))
+            due_ms = await poll.park(payload, decision.delay_seconds)
+        record = await session.driver.until(operation_id, may_start, f"the next poll of {poll}", due_ms)
 
 
 class _Poll:
@@ -114,7 +128,7 @@ class _Poll:
         try:
             state = self.read(recorded if recorded is not None else self.write(self.config.initial_state))
             arguments = (state, context) if takes_both else (state,)
-            payload = self.write(await self.session.driver.call(lambda: check(*arguments)))
+            payload = self.write(await self.session.driver.call(lambda: check(*arguments), check))
             return payload, self.config.wait_strategy(self.read(payload), self.number)
         except ExecutionError:
             raise
@@ -125,14 +139,14 @@ class _Poll:
         finally:
             active.reset(token)
 
-    async def park(self, payload: str, delay_s: int) -> BaseException:
-        """Record the state and return the suspension until the next poll."""
+    async def park(self, payload: str, delay_s: int) -> int:
+        """Record the state; return when the next poll is due."""
         if delay_s < 1:
             logging.getLogger("perdure").warning("a poll delay of %s s was raised to 1 s", delay_s)
             delay_s = 1
         update = self.update(OperationAction.RETRY, payload=payload, next_attempt_delay_s=delay_s)
         await self.session.driver.park(self.scope, update)
-        return suspension(f"the next poll of {self}", time.time_ns() // 1_000_000 + delay_s * 1000)
+        return time.time_ns() // 1_000_000 + delay_s * 1000
 
     async def give_up(self, error: Exception) -> Exception:
         """Record the failure and return what a replay would raise."""

@@ -1,13 +1,14 @@
 """CHAINED_INVOKE: wait for another function."""
 
 import time
+from collections.abc import Coroutine
 from typing import Any, Final
 
 from perdure.config import InvokeConfig
 from perdure.exceptions import InvokeError
 from perdure.model.operation import OperationAction, OperationStatus, OperationType, OperationUpdate
 from perdure.sdk.errors import rebuild
-from perdure.sdk.journal import suspension
+from perdure.sdk.journal import Place, has_ended
 from perdure.sdk.scope import Scope
 from perdure.sdk.session import Session
 from perdure.serdes import DEFAULT_JSON_SERDES, deserialize, serialize
@@ -15,11 +16,25 @@ from perdure.serdes import DEFAULT_JSON_SERDES, deserialize, serialize
 SUB_TYPE: Final = "ChainedInvoke"
 
 
-async def invoke(
+def invoke(
     session: Session, scope: Scope, function_name: str, payload: Any, name: str | None, config: InvokeConfig
-) -> Any:
+) -> Coroutine[Any, Any, Any]:
     """What the other function returned. Raises InvokeError if it failed, timed out, was stopped or can't be found."""
-    operation_id, record = session.journal.begin(scope, OperationType.CHAINED_INVOKE, SUB_TYPE, name)
+    place = session.journal.begin(scope, OperationType.CHAINED_INVOKE, SUB_TYPE, name)
+    return _invoke(session, scope, place, function_name, payload, name, config)
+
+
+async def _invoke(
+    session: Session,
+    scope: Scope,
+    place: Place,
+    function_name: str,
+    payload: Any,
+    name: str | None,
+    config: InvokeConfig,
+) -> Any:
+    operation_id, record = place
+    what = f"function '{function_name}'"
     if record is None:
         update = OperationUpdate(
             operation_id,
@@ -33,15 +48,11 @@ async def invoke(
             function_name=function_name,
             tenant_id=config.tenant_id,
         )
-        record = await session.driver.park(scope, update)
-        if record is None:
-            raise suspension(f"function '{function_name}'", None)
+        await session.driver.park(scope, update)
+    if record is None or not record.is_terminal:
+        record = await session.driver.until(operation_id, has_ended, what, None)
+    session.journal.passed(scope)
     if record.status is OperationStatus.SUCCEEDED:
         serdes = config.serdes_result or DEFAULT_JSON_SERDES
-        value = None if record.result is None else deserialize(serdes, record.result, operation_id, session.arn)
-        session.journal.passed(scope)
-        return value
-    if record.is_terminal:
-        session.journal.passed(scope)
-        raise rebuild(InvokeError, record.error, f"function '{function_name}' was {record.status.lower()}")
-    raise suspension(f"function '{function_name}'", None)
+        return None if record.result is None else deserialize(serdes, record.result, operation_id, session.arn)
+    raise rebuild(InvokeError, record.error, f"{what} was {record.status.lower()}")

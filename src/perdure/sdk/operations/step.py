@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar, cast
 
 from perdure.config import RetryStrategy, StepConfig, StepSemantics
@@ -26,7 +26,7 @@ from perdure.model.operation import (
 from perdure.retries import RetryPresets
 from perdure.sdk.arity import takes_context
 from perdure.sdk.errors import error_object, rebuild_step
-from perdure.sdk.journal import suspension
+from perdure.sdk.journal import Place, may_start
 from perdure.sdk.misuse import Body, active
 from perdure.sdk.scope import Scope
 from perdure.sdk.session import Session
@@ -43,39 +43,66 @@ SUB_TYPE: Final = "Step"
 _OVER: Final = frozenset({Status.FAILED, Status.CANCELLED, Status.STOPPED, Status.TIMED_OUT})
 
 
-async def step(
+def step(
     session: Session,
     scope: Scope,
     body: Callable[..., T | Awaitable[T]],
     name: str | None,
     config: StepConfig,
-) -> T:
+) -> Coroutine[Any, Any, T]:
     """The recorded result of `body`, which runs if there is none yet.
 
     Raises StepError once it has failed for good, SerDesError if its result can't be recorded.
     """
-    sub_type = config.sub_type or SUB_TYPE
+    place = session.journal.begin(scope, OperationType.STEP, config.sub_type or SUB_TYPE, name)
+    return _step(session, scope, place, body, name, config)
+
+
+async def _step(
+    session: Session,
+    scope: Scope,
+    place: Place,
+    body: Callable[..., T | Awaitable[T]],
+    name: str | None,
+    config: StepConfig,
+) -> T:
+    operation_id, record = place
     serdes = config.serdes or session.default_serdes
-    operation_id, record = session.journal.begin(scope, OperationType.STEP, sub_type, name)
-    if record is not None:
-        status = record.status
-        if status is Status.SUCCEEDED:
-            value = cast(T, _read(serdes, record.result, operation_id, session))
-            session.journal.passed(scope)
-            return value
-        if status in _OVER:
-            session.journal.passed(scope)
-            raise rebuild_step(StepError, record.error, f"step '{name or operation_id}' was {status.lower()}")
-        if status is Status.PENDING:
-            assert isinstance(record, Step)
-            raise suspension(f"the next attempt of step '{name or operation_id}'", record.next_attempt_ms)
-    attempt = _Attempt(session, scope, operation_id, name, sub_type, config, record)
-    if record is not None and record.status is Status.STARTED and config.step_semantics is _AT_MOST_ONCE:
-        text = f"step '{name or operation_id}' was interrupted: whether it took effect is unknown"
-        raise await attempt.judge(StepInterruptedError(text, operation_id))
-    if record is None or record.status is not Status.STARTED:
-        await attempt.start()
-    return cast(T, await attempt.run(body, serdes))
+    while True:
+        if record is not None:
+            status = record.status
+            if status is Status.SUCCEEDED:
+                value = cast(T, _read(serdes, record.result, operation_id, session))
+                session.journal.passed(scope)
+                return value
+            if status in _OVER:
+                session.journal.passed(scope)
+                raise rebuild_step(StepError, record.error, f"step '{name or operation_id}' was {status.lower()}")
+        if record is None or record.status is not Status.PENDING:
+            attempt = _Attempt(session, scope, operation_id, name, config, record)
+            if record is not None and record.status is Status.STARTED and config.step_semantics is _AT_MOST_ONCE:
+                text = f"step '{name or operation_id}' was interrupted: whether it took effect is unknown"
+                due_ms: int | None = await attempt.judge(StepInterruptedError(text, operation_id))
+            else:
+                if record is None or record.status is not Status.STARTED:
+                    await attempt.start()
+                outcome = await attempt.run(body, serdes)
+                if not isinstance(outcome, _Retried):
+                    return cast(T, outcome)
+                due_ms = outcome.due_ms
+        else:
+            due_ms = record.next_attempt_ms if isinstance(record, Step) else None
+        what = f"the next attempt of step '{name or operation_id}'"
+        record = await session.driver.until(operation_id, may_start, what, due_ms)
+
+
+class _Retried:
+    """In place of a result: the attempt has failed, the next one is due at `due_ms`."""
+
+    __slots__ = ("due_ms",)
+
+    def __init__(self, due_ms: int) -> None:
+        self.due_ms = due_ms
 
 
 _AT_MOST_ONCE: Final = StepSemantics.AT_MOST_ONCE_PER_RETRY
@@ -88,7 +115,7 @@ def _read(serdes: SerDes[Any] | None, payload: str | None, operation_id: str, se
 class _Attempt:
     """One run of a step's body, and what is recorded of it."""
 
-    __slots__ = ("config", "name", "number", "operation_id", "scope", "session", "sub_type")
+    __slots__ = ("config", "name", "number", "operation_id", "scope", "session")
 
     def __init__(
         self,
@@ -96,7 +123,6 @@ class _Attempt:
         scope: Scope,
         operation_id: str,
         name: str | None,
-        sub_type: str,
         config: StepConfig,
         record: Operation | None,
     ) -> None:
@@ -104,7 +130,6 @@ class _Attempt:
         self.scope = scope
         self.operation_id = operation_id
         self.name = name
-        self.sub_type = sub_type
         self.config = config
         self.number = (record.attempt if isinstance(record, Step) else 0) + 1
 
@@ -114,7 +139,7 @@ class _Attempt:
             OperationType.STEP,
             action,
             self.name,
-            self.sub_type,
+            self.config.sub_type or SUB_TYPE,
             self.scope.parent_id,
             time.time_ns() // 1_000_000,
             **more,
@@ -126,12 +151,12 @@ class _Attempt:
         await self.session.driver.commit(self.scope, self.update(OperationAction.START), durable=durable)
 
     async def run(self, body: Callable[..., Any], serdes: SerDes[Any] | None) -> Any:
-        """Run the body and record its result; what is returned is what a replay would read."""
+        """Run the body and record its result; what is returned is what a replay would read, or that it is retried."""
         session = self.session
         token = active.set(Body("step", self.name))
         try:
             context = self.context()
-            returned = await session.driver.call((lambda: body(context)) if takes_context(body) else body)
+            returned = await session.driver.call((lambda: body(context)) if takes_context(body) else body, body)
             payload = serialize(serdes, returned, self.operation_id, session.arn)
             value = _read(serdes, payload, self.operation_id, session)
         except (ExecutionError, RetryableSerDesError):
@@ -148,7 +173,7 @@ class _Attempt:
             active.reset(token)
         if isinstance(failure, SerDesError):
             raise await self.give_up(failure)
-        raise await self.judge(failure)
+        return _Retried(await self.judge(failure))
 
     def context(self) -> StepContext:
         extra = {"operationId": self.operation_id, "operationName": self.name, "attempt": self.number}
@@ -161,20 +186,19 @@ class _Attempt:
         )
         return context
 
-    async def judge(self, error: Exception) -> BaseException:
-        """Ask the strategy whether to try again, record that, and return what to raise."""
+    async def judge(self, error: Exception) -> int:
+        """Ask the strategy whether to try again, and record that: return when; raise what a replay would if not."""
         strategy: RetryStrategy = self.config.retry_strategy or self.session.default_retry or DEFAULT_RETRY
         decision = strategy(error, self.number)
         if not decision.should_retry:
-            return await self.give_up(error)
+            raise await self.give_up(error)
         delay_s = decision.delay_seconds
         if delay_s < 1:
             logging.getLogger("perdure").warning("a retry delay of %s s was raised to 1 s", delay_s)
             delay_s = 1
         update = self.update(OperationAction.RETRY, error=error_object(error), next_attempt_delay_s=delay_s)
         await self.session.driver.park(self.scope, update)
-        due_ms = time.time_ns() // 1_000_000 + delay_s * 1000
-        return suspension(f"the next attempt of step '{self.name or self.operation_id}'", due_ms)
+        return time.time_ns() // 1_000_000 + delay_s * 1000
 
     async def give_up(self, error: Exception) -> Exception:
         """Record the failure and return what a replay would raise."""

@@ -1,20 +1,28 @@
 """WAIT: nothing runs until the time has come."""
 
 import time
+from collections.abc import Coroutine
+from typing import Any
 
 from perdure.exceptions import DurableOperationError
-from perdure.model.operation import Operation, OperationAction, OperationStatus, OperationType, OperationUpdate, Wait
+from perdure.model.operation import OperationAction, OperationStatus, OperationType, OperationUpdate, Wait
 from perdure.sdk.errors import rebuild
-from perdure.sdk.journal import suspension
+from perdure.sdk.journal import Place, has_ended
 from perdure.sdk.scope import Scope
 from perdure.sdk.session import Session
 
 SUB_TYPE = "Wait"
 
 
-async def wait(session: Session, scope: Scope, seconds: int, name: str | None) -> None:
+def wait(session: Session, scope: Scope, seconds: int, name: str | None) -> Coroutine[Any, Any, None]:
     """Return once the time is over; until then, suspend."""
-    operation_id, record = session.journal.begin(scope, OperationType.WAIT, SUB_TYPE, name)
+    place = session.journal.begin(scope, OperationType.WAIT, SUB_TYPE, name)
+    return _wait(session, scope, place, seconds, name)
+
+
+async def _wait(session: Session, scope: Scope, place: Place, seconds: int, name: str | None) -> None:
+    operation_id, record = place
+    due_ms = record.scheduled_end_ms if isinstance(record, Wait) else None
     if record is None:
         now_ms = time.time_ns() // 1_000_000
         update = OperationUpdate(
@@ -27,19 +35,13 @@ async def wait(session: Session, scope: Scope, seconds: int, name: str | None) -
             now_ms,
             wait_s=seconds,
         )
-        record = await session.driver.park(scope, update)
-        if record is None:
-            raise suspension(_called(name), now_ms + seconds * 1000)
-    _return_if_over(record, name)
+        await session.driver.park(scope, update)
+        due_ms = now_ms + seconds * 1000
+    if record is None or not record.is_terminal:
+        record = await session.driver.until(operation_id, has_ended, _called(name), due_ms)
     session.journal.passed(scope)
-
-
-def _return_if_over(record: Operation, name: str | None) -> None:
-    if record.status is OperationStatus.SUCCEEDED:
-        return
-    if record.is_terminal:
+    if record.status is not OperationStatus.SUCCEEDED:
         raise rebuild(DurableOperationError, record.error, f"{_called(name)} was {record.status.lower()}")
-    raise suspension(_called(name), record.scheduled_end_ms if isinstance(record, Wait) else None)
 
 
 def _called(name: str | None) -> str:

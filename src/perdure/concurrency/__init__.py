@@ -1,0 +1,1 @@
+"""What runs beside each other: results of batches."""

@@ -1,0 +1,182 @@
+"""From a call on a context to its operation: check the arguments, take the place, hand the functions their contexts.
+
+Both contexts, the blocking and the asynchronous one, make their operations here; they differ in how they run them.
+"""
+
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from perdure.config import (
+    CallbackConfig,
+    ChildConfig,
+    DurationLike,
+    InvokeConfig,
+    StepConfig,
+    WaitForCallbackConfig,
+    to_duration,
+)
+from perdure.exceptions import ValidationError
+from perdure.logger import Logger
+from perdure.model.execution import EXECUTION_TIMEOUT_S_MAX
+from perdure.model.operation import Callback as CallbackRecord
+from perdure.sdk import misuse
+from perdure.sdk.arity import require_context
+from perdure.sdk.operations.callback import create_callback, wait_for_callback
+from perdure.sdk.operations.child import ChildOptions, child, virtual_child
+from perdure.sdk.operations.condition import wait_for_condition
+from perdure.sdk.operations.invoke import invoke
+from perdure.sdk.operations.step import DEFAULT_CONFIG, step
+from perdure.sdk.operations.wait import wait
+from perdure.sdk.scope import Scope
+from perdure.sdk.session import Session
+
+if TYPE_CHECKING:
+    from perdure.batches import MapConfig, ParallelConfig
+    from perdure.concurrency.models import BatchResult
+    from perdure.types import LoggerInterface
+    from perdure.waits import WaitForConditionConfig
+
+Operation = Coroutine[Any, Any, Any]
+
+_CALLBACK: Final = CallbackConfig()
+_WAIT_FOR_CALLBACK: Final = WaitForCallbackConfig()
+_INVOKE: Final = InvokeConfig()
+_CHILD: Final[ChildConfig[Any]] = ChildConfig()
+RUN_IN_CHILD_CONTEXT: Final = "RunInChildContext"
+
+
+class Calls:
+    """What a context is, and the operations that its methods ask for."""
+
+    def __init__(self, session: Session, scope: Scope) -> None:
+        self._session = session
+        self._scope = scope
+        extra = {"parentId": scope.parent_id} if scope.outer is not None and scope.parent_id is not None else {}
+        self._logger = session.logger.with_extra(extra, self.is_replaying)
+
+    @property
+    def lambda_context(self) -> Any:
+        """The platform's context of this invocation; None where there is none."""
+        return self._session.lambda_context
+
+    @property
+    def logger(self) -> Logger:
+        """A logger that is silent while this context replays."""
+        return self._logger
+
+    def set_logger(self, new_logger: "LoggerInterface") -> None:
+        """Send the records of this context, and of the contexts made from it from now on, to another logger."""
+        self._session.logger = self._session.logger.with_logger(new_logger)
+        self._logger = self._logger.with_logger(new_logger)
+
+    @property
+    def is_virtual(self) -> bool:
+        return self._scope.is_virtual
+
+    def is_replaying(self) -> bool:
+        """Whether what runs now has run before."""
+        return self._scope.is_replaying
+
+    # --- operations ----------------------------------------------------------------------------------------------
+
+    def _step(self, func: Any, name: Any, config: StepConfig | None) -> Operation:
+        func, name = func_and_name(func, name, "step")
+        self._check("step", name)
+        return step(self._session, self._scope, func, name, config or DEFAULT_CONFIG)
+
+    def _wait(self, duration: DurationLike, name: str | None) -> Operation:
+        seconds = to_duration(duration).seconds
+        if not 1 <= seconds <= EXECUTION_TIMEOUT_S_MAX:
+            raise ValidationError(f"seconds must be from 1 to {EXECUTION_TIMEOUT_S_MAX}, not {seconds}")
+        self._check("wait", name)
+        return wait(self._session, self._scope, seconds, name or None)
+
+    def _create_callback(self, name: str | None, config: CallbackConfig | None) -> Coroutine[Any, Any, CallbackRecord]:
+        self._check("create_callback", name)
+        return create_callback(self._session, self._scope, name or None, config or _CALLBACK)
+
+    def _wait_for_callback(
+        self, submitter: Callable[..., Any], name: str | None, config: WaitForCallbackConfig | None
+    ) -> Operation:
+        func, name = func_and_name(submitter, name, "wait_for_callback")
+        self._check("wait_for_callback", name)
+        return wait_for_callback(self._session, self._scope, func, name, config or _WAIT_FOR_CALLBACK)
+
+    def _invoke(self, function_name: str, payload: Any, name: str | None, config: InvokeConfig | None) -> Operation:
+        if not isinstance(function_name, str) or not function_name:
+            raise ValidationError(f"function_name must be the name or ARN of a function, not {function_name!r}")
+        self._check("invoke", name)
+        return invoke(self._session, self._scope, function_name, payload, name or None, config or _INVOKE)
+
+    def _child(
+        self,
+        func: Callable[..., Any],
+        name: str | None,
+        config: ChildConfig[Any] | None,
+        arguments: tuple[Any, ...] = (),
+    ) -> Operation:
+        func, name = func_and_name(func, name, "run_in_child_context")
+        require_context(func, "the function of run_in_child_context")
+        how = config or _CHILD
+        self._check("run_in_child_context", name)
+        session, make = self._session, type(self)
+
+        async def body(scope: Scope) -> Any:
+            context = make(session, scope)
+            return await session.driver.enter(lambda: func(context, *arguments), func)
+
+        if how.is_virtual:
+            return virtual_child(session, self._scope, body, name)
+        options = ChildOptions(
+            how.sub_type or RUN_IN_CHILD_CONTEXT, how.serdes, how.summary_generator, how.error_mapper
+        )
+        return child(session, self._scope, body, name, options)
+
+    def _wait_for_condition(
+        self, check: Callable[..., Any], config: "WaitForConditionConfig[Any]", name: str | None
+    ) -> Operation:
+        if not callable(check):
+            raise ValidationError(f"check must be a function of the state, not {check!r}")
+        if config is None:
+            raise ValidationError(
+                "wait_for_condition needs a config: WaitForConditionConfig(wait_strategy, initial_state)"
+            )
+        func, name = func_and_name(check, name, "wait_for_condition")
+        self._check("wait_for_condition", name)
+        return wait_for_condition(self._session, self._scope, func, config, name)
+
+    def _map(
+        self, inputs: Iterable[Any], func: Callable[..., Any], name: str | None, config: "MapConfig | None"
+    ) -> "Coroutine[Any, Any, BatchResult[Any]]":
+        from perdure.sdk import batch_calls
+
+        func, name = func_and_name(func, name, "map")
+        work = batch_calls.map_work(inputs, func, config)
+        self._check("map", name)
+        return batch_calls.begin(self._session, self._scope, type(self), work, name)
+
+    def _parallel(
+        self, functions: Sequence[Callable[..., Any]], name: str | None, config: "ParallelConfig | None"
+    ) -> "Coroutine[Any, Any, BatchResult[Any]]":
+        from perdure.sdk import batch_calls
+
+        work = batch_calls.parallel_work(functions, config)
+        self._check("parallel", name)
+        return batch_calls.begin(self._session, self._scope, type(self), work, name or None)
+
+    def _check(self, call: str, name: str | None) -> None:
+        """Refuse a call where the context must not be used, and go on suspending once it can't go on."""
+        scope = self._scope
+        if misuse.active.get() is not scope or scope.owner != self._session.driver.owner():
+            misuse.check(scope, call, name, self._session)
+        if scope.suspended is not None:
+            raise scope.suspended
+
+
+def func_and_name(func: Any, name: Any, call: str) -> tuple[Callable[..., Any], str | None]:
+    """The function and its name, in either order; a function made by one of the decorators brings its name along."""
+    if isinstance(func, str) and callable(name):
+        func, name = name, func
+    if not callable(func):
+        raise ValidationError(f"{call} needs a function, not {type(func).__name__} {func!r}")
+    return func, name or getattr(func, "_original_name", None) or None
