@@ -75,8 +75,10 @@ if TYPE_CHECKING:
         ExtendedTypeSerDes as ExtendedTypeSerDes,
         JsonSerDes as JsonSerDes,
         PassThroughSerDes as PassThroughSerDes,
+        PydanticSerDes as PydanticSerDes,
         SerDes as SerDes,
         SerDesContext as SerDesContext,
+        TypedSerDes as TypedSerDes,
     )
     from perdure.waits import (
         WaitForConditionConfig as WaitForConditionConfig,
@@ -148,8 +150,10 @@ _HOMES: Final = {
         "ExtendedTypeSerDes",
         "JsonSerDes",
         "PassThroughSerDes",
+        "PydanticSerDes",
         "SerDes",
         "SerDesContext",
+        "TypedSerDes",
     ),
     "perdure.waits": (
         "WaitForConditionConfig",

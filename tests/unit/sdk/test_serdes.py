@@ -4,7 +4,7 @@ import math
 from collections import OrderedDict, namedtuple
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from enum import Enum, IntEnum, StrEnum
+from enum import IntEnum, StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -84,7 +84,7 @@ def test_not_a_number_is_written_as_such() -> None:
     assert decode(encode([math.inf, -math.inf])) == [math.inf, -math.inf]
 
 
-@pytest.mark.parametrize("value", [{1, 2}, object(), {(1, 2): 3}, Enum("E", "A").A, lambda: 1])  # type: ignore[attr-defined]
+@pytest.mark.parametrize("value", [object(), [object()], {object(): 1}, {"a": {1, object()}}, lambda: 1, range(3)])
 def test_what_has_no_form_is_refused_with_the_way_out(value: Any) -> None:
     with pytest.raises(SerDesError, match="can't be written"):
         encode(value)
@@ -101,10 +101,54 @@ def test_a_value_that_contains_itself_is_refused() -> None:
         encode(ring)
 
 
-@pytest.mark.parametrize("text", ['{"a":1}', '{"t":"zz","v":1}', '[{"t":"i","v":1}]'])
-def test_an_envelope_that_is_none_is_refused(text: str) -> None:
+DAMAGED = [
+    "",
+    "nope",
+    '{"a":1}',
+    '{"t":"zz","v":1}',
+    '[{"t":"i","v":1}]',
+    '{"t":[],"v":1}',
+    '{"t":"i","v":"x"}',
+    '{"t":"l","v":"ab"}',
+    '{"t":"t","v":5}',
+    '{"t":"m","v":[1]}',
+    '{"t":"dt","v":5}',
+    '{"t":"d","v":"x"}',
+    '{"t":"u","v":"x"}',
+    '{"t":"set","v":[{"t":"l","v":[]}]}',
+    '{"t":"map","v":[[1]]}',
+    '{"t":"timedelta","v":"soon"}',
+    '{"t":"time","v":"soon"}',
+    '{"t":"path","v":5}',
+    '{"t":"object","v":{}}',
+    '{"t":"enum","c":5,"v":1}',
+]
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_damaged_payload_is_refused(text: str) -> None:
     with pytest.raises(SerDesError):
         decode(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000 + "]" * 100_000, '{"t":"l","v":[' * 5_000 + "]}" * 5_000, '{"t":"set","v":[' * 5_000 + "]}" * 5_000],
+    ids=["json", "lists", "sets"],
+)
+def test_a_payload_nested_beyond_measure_is_refused(text: str) -> None:
+    with pytest.raises(SerDesError, match="RecursionError"):
+        decode(text)
+
+
+def test_a_value_nested_beyond_measure_is_refused() -> None:
+    deep: Any = 1
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(SerDesError, match="can't be written"):
+        encode(deep)
+    with pytest.raises(SerDesError, match="can't be written"):
+        encode(10**5_000)
 
 
 def test_a_trailing_z_is_understood() -> None:
@@ -153,7 +197,8 @@ def test_a_serdes_learns_whose_payload_it_is() -> None:
             return value
 
     assert serialize(Curious(), "x", "op", "arn") == "x"
-    assert seen == [SerDesContext("op", "arn")]
+    assert serialize(Curious(), "x", "op", "arn", name="pay", operation_type="STEP", attempt=2) == "x"
+    assert seen == [SerDesContext("op", "arn"), SerDesContext("op", "arn", "pay", "STEP", 2)]
 
 
 def test_the_ready_made_serdes_are_what_they_are_called() -> None:
