@@ -212,13 +212,15 @@ class StepConfig:
     """How a step is retried, what an interruption means, and how its result is written.
 
     `execution_mode` and `semantics` are other names of `step_semantics`. `retry` is another name of `retry_strategy`
-    that also takes a `RetryStrategyConfig` or a number of attempts.
+    that also takes a `RetryStrategyConfig` or a number of attempts. `result_type` is what the result is read as, where
+    the function's annotation does not say it.
     """
 
     retry_strategy: RetryStrategy | None
     step_semantics: StepSemantics
     serdes: "SerDes[Any] | None"
     sub_type: str | None
+    result_type: Any
 
     def __init__(
         self,
@@ -230,6 +232,7 @@ class StepConfig:
         execution_mode: StepSemantics | str = _UNSET,
         semantics: StepSemantics | str = _UNSET,
         retry: "RetryStrategy | RetryStrategyConfig | int | None" = _UNSET,
+        result_type: Any = None,
     ) -> None:
         given = {"step_semantics": step_semantics, "execution_mode": execution_mode, "semantics": semantics}
         words = {
@@ -245,6 +248,7 @@ class StepConfig:
             step_semantics=one_of("step_semantics", words, StepSemantics.AT_LEAST_ONCE_PER_RETRY),
             serdes=serdes,
             sub_type=check_sub_type(sub_type),
+            result_type=result_type,
         )
 
 
@@ -383,6 +387,7 @@ class ChildConfig(Generic[T]):
     summary_generator: "SummaryGenerator[T] | None" = None
     is_virtual: bool = False
     error_mapper: "Callable[[DurableOperationError], DurableOperationError] | None" = None
+    result_type: Any = None
 
     def __post_init__(self) -> None:
         check_sub_type(self.sub_type)

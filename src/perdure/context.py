@@ -232,8 +232,9 @@ class DurableContext(Calls):
 
 
 def _bound(func: Callable[..., T], call: Callable[..., T]) -> Callable[..., T]:
-    """Give `call` the name under which the operation is recorded."""
+    """Give `call` the name under which the operation is recorded, and the annotations of the function."""
     call._original_name = func.__name__  # type: ignore[attr-defined]
+    call._original_function = func  # type: ignore[attr-defined]
     return call
 
 

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 if TYPE_CHECKING:
     from perdure.serdes import SerDes
 
+_inputs: "WeakKeyDictionary[Any, Any]" = WeakKeyDictionary()
 _known: "WeakKeyDictionary[Any, SerDes[Any] | None]" = WeakKeyDictionary()
 _NOTHING: Final = frozenset(
     {Any, object, None, type(None), str, int, float, bool, bytes, dict, list, tuple, set}
@@ -83,6 +84,18 @@ def input_type_of(handler: Callable[..., Any]) -> Any:
     model, a msgspec struct, an enum, a named tuple, or a TypedDict with something of the kind or with dates, Decimals
     and the like in it. A handler that takes a `dict`, or says nothing, gets the event as it came.
     """
+    try:
+        return _inputs[handler]
+    except (KeyError, TypeError):
+        wanted = _look_at_input(handler)
+    try:
+        _inputs[handler] = wanted
+    except TypeError:  # not hashable, or without weak references
+        pass
+    return wanted
+
+
+def _look_at_input(handler: Callable[..., Any]) -> Any:
     if type(handler) is FunctionType and not handler.__dict__:
         names = handler.__code__.co_varnames[: handler.__code__.co_argcount]
         if not names or _says_nothing(handler, names[0]):

@@ -21,7 +21,6 @@ class Work(msgspec.Struct, frozen=True):
     kind: BatchKind
     names: Sequence[str | None]
     call: Callable[[int, Any], Any]
-    function: Callable[[int], Callable[..., Any]]
     options: BatchOptions
 
 
@@ -36,15 +35,7 @@ def map_work(inputs: Iterable[Any], func: Callable[..., Any], config: MapConfig 
     def call(index: int, context: Any) -> Any:
         return func(context, *(items[index], index, items)[: count - 1])
 
-    options = BatchOptions(
-        how.max_concurrency,
-        how.completion_config,
-        how.serdes,
-        how.item_serdes,
-        how.summary_generator,
-        how.nesting_type,
-    )
-    return Work(MAP, _item_names(items, how.item_namer), call, lambda _index: func, options)
+    return Work(MAP, _item_names(items, how.item_namer), call, _options(how, [func]))
 
 
 def parallel_work(functions: Sequence[Callable[..., Any]], config: ParallelConfig | None) -> Work:
@@ -60,16 +51,18 @@ def parallel_work(functions: Sequence[Callable[..., Any]], config: ParallelConfi
         name = getattr(branch, "name", None) if isinstance(branch, ParallelBranch) else None
         names.append(f"parallel-branch-{index}" if name is None else name)
         branches[index] = target
-    options = BatchOptions(
+    return Work(PARALLEL, names, lambda index, context: branches[index](context), _options(how, branches))
+
+
+def _options(how: MapConfig | ParallelConfig, functions: Sequence[Callable[..., Any]]) -> BatchOptions:
+    return BatchOptions(
         how.max_concurrency,
         how.completion_config,
         how.serdes,
         how.item_serdes,
         how.summary_generator,
         how.nesting_type,
-    )
-    return Work(
-        PARALLEL, names, lambda index, context: branches[index](context), lambda index: branches[index], options
+        functions,
     )
 
 
@@ -78,9 +71,12 @@ def begin(
 ) -> Coroutine[Any, Any, BatchResult[Any]]:
     """The operation. `make` makes the context that a branch gets."""
 
+    functions = work.options.functions
+
     async def body(index: int, inner: Scope) -> Any:
         context = make(session, inner)
-        return await session.driver.enter(lambda: work.call(index, context), work.function(index))
+        function = functions[index if len(functions) > 1 else 0]
+        return await session.driver.enter(lambda: work.call(index, context), function)
 
     return batch(session, scope, work.kind, body, work.names, name, work.options)
 

@@ -20,6 +20,7 @@ from perdure.logger import Logger
 from perdure.model.execution import EXECUTION_TIMEOUT_S_MAX
 from perdure.model.operation import Callback as CallbackRecord
 from perdure.sdk import misuse
+from perdure.sdk.annotated import typed_serdes, typed_serdes_for
 from perdure.sdk.arity import require_context
 from perdure.sdk.operations.callback import create_callback, wait_for_callback
 from perdure.sdk.operations.child import ChildOptions, child, virtual_child
@@ -127,9 +128,8 @@ class Calls:
 
         if how.is_virtual:
             return virtual_child(session, self._scope, body, name)
-        options = ChildOptions(
-            how.sub_type or RUN_IN_CHILD_CONTEXT, how.serdes, how.summary_generator, how.error_mapper
-        )
+        serdes = how.serdes or typed_serdes(how.result_type) or session.default_serdes or typed_serdes_for(func)
+        options = ChildOptions(how.sub_type or RUN_IN_CHILD_CONTEXT, serdes, how.summary_generator, how.error_mapper)
         return child(session, self._scope, body, name, options)
 
     def _wait_for_condition(

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
@@ -18,9 +18,11 @@ from perdure.logger import Logger
 from perdure.model.error import ErrorObject
 from perdure.model.operation import Operation, OperationUpdate
 from perdure.model.word import Word
+from perdure.sdk.annotated import input_type_of
 from perdure.sdk.client import Client
 from perdure.sdk.drivers.blocking import BlockingDriver
 from perdure.sdk.drivers.linger import Linger
+from perdure.sdk.drivers.protocol import Driver
 from perdure.sdk.errors import error_object
 from perdure.sdk.journal import Journal
 from perdure.sdk.misuse import Guard, active
@@ -86,7 +88,7 @@ def run_invocation(
     linger: Linger | None = None,
     lambda_context: Any = None,
 ) -> InvocationAnswer:
-    """Run the handler until it ends or can't go on.
+    """Run the handler until it ends or can't go on; one that is `async def` on a loop of this thread.
 
     Raises what the platform has to see as a failed invocation: a retryable InvocationError, a service that can't be
     reached, SystemExit and KeyboardInterrupt.
@@ -95,58 +97,104 @@ def run_invocation(
 
     journal = Journal(given.execution_name, given.operations)
     driver = BlockingDriver(client, journal, linger)
-    session = Session(
-        arn=given.arn,
-        execution_id=given.execution_id,
-        journal=journal,
-        driver=driver,
-        logger=Logger(definition.logger, {"executionArn": given.arn}),
-        guard=definition.guard,
-        default_retry=definition.retry_strategy,
-        default_serdes=definition.serdes,
-        lambda_context=lambda_context,
-    )
-    scope = Scope(is_replaying=bool(given.operations))
-    scope.owner = driver.owner()
-    event = read_input(definition, given)
-    token = active.set(scope)
+    run = Run(definition, given, journal, driver, lambda_context)
+    token = active.set(run.scope)
     try:
-        result = definition.handler(event, DurableContext(session, scope))
-        answer = _succeeded(definition, given, result)
-    except SuspendExecution:
-        answer = _PENDING
-    except (OrphanedChildException, BackgroundThreadError) as end:
-        answer = _answer_for(end)
-    except Exception as error:  # noqa: BLE001 - whatever the handler raises ends the execution or the invocation
-        answer = _answer_for(error)
+        answer = run.succeeded(definition.handler(run.event(), DurableContext(run.session, run.scope)))
+    except BaseException as error:  # noqa: BLE001 - whatever the handler raises ends the execution or the invocation
+        answer = run.answer_for(error)
     finally:
         active.reset(token)
-        scope.is_closed = scope.suspended is None
+        run.scope.is_closed = run.scope.suspended is None
         rest = driver.finish()
-    return _settled(answer, scope, driver, journal, rest)
+    return run.settled(answer, driver, rest)
+
+
+class Ending(Protocol):
+    """What a driver knows about how an invocation ends."""
+
+    @property
+    def failure(self) -> BackgroundThreadError | None: ...
+
+    @property
+    def is_revoked(self) -> bool: ...
+
+
+class Run:
+    """One run of a handler: what it is given, and what its end means. For both drivers."""
+
+    def __init__(
+        self, definition: Definition, given: InvocationInput, journal: Journal, driver: Driver, lambda_context: Any
+    ) -> None:
+        self._definition = definition
+        self._given = given
+        self._value = read_input(definition, given)
+        self._journal = journal
+        self.session = Session(
+            arn=given.arn,
+            execution_id=given.execution_id,
+            journal=journal,
+            driver=driver,
+            logger=Logger(definition.logger, {"executionArn": given.arn}),
+            guard=definition.guard,
+            default_retry=definition.retry_strategy,
+            default_serdes=definition.serdes,
+            lambda_context=lambda_context,
+        )
+        self.scope = Scope(is_replaying=bool(given.operations))
+        self.scope.owner = driver.owner()
+
+    def event(self) -> Any:
+        """What the handler gets: the input's value, as its first parameter is annotated; ExecutionError if it can't."""
+        if self._definition.input_serdes is not None:
+            return self._value
+        wanted = input_type_of(self._definition.handler)
+        if wanted is None:
+            return self._value
+        from perdure.sdk.plain import read_input_as
+
+        return read_input_as(wanted, self._value)
+
+    def succeeded(self, result: Any) -> InvocationAnswer:
+        serdes = self._definition.output_serdes
+        text = to_json(result) if serdes is None else serdes.serialize(result, SerDesContext("", self._given.arn))
+        return InvocationAnswer(InvocationStatus.SUCCEEDED, text)
+
+    def answer_for(self, error: BaseException) -> InvocationAnswer:
+        """The answer to what the handler raised; what is not for this execution to bear is raised again."""
+        if is_suspension(error):
+            return _PENDING
+        if isinstance(error, (Exception, OrphanedChildException, BackgroundThreadError)):
+            return _answer_for(error)
+        raise error
+
+    def settled(self, answer: InvocationAnswer, driver: Ending, rest: Sequence[OperationUpdate]) -> InvocationAnswer:
+        """What the answer is in the end: what the handler swallowed counts all the same."""
+        if driver.is_revoked:
+            return _INTERRUPTED
+        if driver.failure is not None:
+            return _answer_for(driver.failure)
+        if self._journal.divergence is not None:
+            return InvocationAnswer(InvocationStatus.FAILED, error=error_object(self._journal.divergence))
+        suspended = self.scope.suspended
+        if suspended is not None:
+            if answer.status is not InvocationStatus.PENDING:
+                _warn_of_swallowing(suspended)
+            return InvocationAnswer(InvocationStatus.PENDING, updates=rest)
+        if answer.status is InvocationStatus.PENDING:
+            return InvocationAnswer(InvocationStatus.PENDING, updates=rest)
+        return answer
+
+
+def is_suspension(error: BaseException) -> bool:
+    """A suspension, or a group of errors, as a TaskGroup raises, with one among them."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(is_suspension(each) for each in error.exceptions)
+    return isinstance(error, SuspendExecution)
 
 
 _PENDING: Final = InvocationAnswer(InvocationStatus.PENDING)
 _INTERRUPTED: Final = InvocationAnswer(InvocationStatus.PENDING, is_interrupted=True)
-
-
-def _settled(
-    answer: InvocationAnswer, scope: Scope, driver: BlockingDriver, journal: Journal, rest: Sequence[OperationUpdate]
-) -> InvocationAnswer:
-    """What the answer is in the end: what the handler swallowed counts all the same."""
-    if driver.is_revoked:
-        return _INTERRUPTED
-    if driver.failure is not None:
-        return _answer_for(driver.failure)
-    if journal.divergence is not None:
-        return InvocationAnswer(InvocationStatus.FAILED, error=error_object(journal.divergence))
-    if scope.suspended is not None:
-        if answer.status is not InvocationStatus.PENDING:
-            _warn_of_swallowing(scope.suspended)
-        return InvocationAnswer(InvocationStatus.PENDING, updates=rest)
-    if answer.status is InvocationStatus.PENDING:
-        return InvocationAnswer(InvocationStatus.PENDING, updates=rest)
-    return answer
 
 
 def _answer_for(error: BaseException) -> InvocationAnswer:
@@ -183,7 +231,7 @@ def _warn_of_swallowing(suspended: SuspendExecution) -> None:
 
 
 def read_input(definition: Definition, given: InvocationInput) -> Any:
-    """The event: the value of the input's JSON; an absent or blank one is an empty dictionary."""
+    """The value of the input's JSON; an absent or blank one is an empty dictionary."""
     text = given.input
     if definition.input_serdes is not None:
         return definition.input_serdes.deserialize(text or "", SerDesContext("", given.arn))
@@ -195,43 +243,15 @@ def read_input(definition: Definition, given: InvocationInput) -> Any:
         raise ExecutionError(f"the input of {given.execution_name!r} is not JSON: {error}") from error
 
 
-def _succeeded(definition: Definition, given: InvocationInput, result: Any) -> InvocationAnswer:
-    if definition.output_serdes is not None:
-        text = definition.output_serdes.serialize(result, SerDesContext("", given.arn))
-    else:
-        text = to_json(result)
-    return InvocationAnswer(InvocationStatus.SUCCEEDED, text)
-
-
 def to_json(value: Any) -> str:
     """Plain JSON of a handler's result or of an event.
 
     What JSON does not know is written as callers expect it: dates and times as ISO texts, Decimals and UUIDs as texts,
-    dataclasses and pydantic models as objects. TypeError for anything else.
+    dataclasses and models as objects. TypeError for anything else.
     """
-    return json.dumps(value, default=_plain)
+    try:
+        return json.dumps(value)
+    except TypeError:
+        from perdure.sdk import plain
 
-
-def _plain(value: Any) -> Any:
-    import dataclasses
-    import datetime
-    import decimal
-    import enum
-    import uuid
-
-    if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
-        return value.isoformat()
-    if isinstance(value, (decimal.Decimal, uuid.UUID)):
-        return str(value)
-    if isinstance(value, enum.Enum):
-        return value.value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    dump = getattr(value, "model_dump", None)
-    if callable(dump):
-        return dump(mode="json")
-    kind = type(value)
-    raise TypeError(
-        f"a value of type {kind.__module__}.{kind.__qualname__} can't be written as JSON; "
-        "return texts, numbers, lists and dictionaries, or give the handler an output_serdes"
-    )
+        return plain.to_json(value)

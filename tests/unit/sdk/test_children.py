@@ -256,7 +256,7 @@ def test_a_finished_child_s_abandoned_work_can_not_record_anything() -> None:
 
     raised: list[str] = []
 
-    @durable_execution
+    @durable_execution(guard="off")
     def handler(event: Any, context: DurableContext) -> Any:
         kept: list[DurableContext] = []
         context.run_in_child_context(lambda child: kept.append(child), name="child")

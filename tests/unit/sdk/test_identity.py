@@ -255,20 +255,33 @@ def test_the_guard_can_warn_or_be_off(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.text == ""
 
 
-def test_a_thread_of_the_author_s_own_may_use_the_context() -> None:
+def test_a_thread_of_the_author_s_own_can_not_use_the_context() -> None:
+    """[22]"""
+    errors: list[str] = []
+
+    def use(context: DurableContext) -> None:
+        try:
+            context.step(lambda _: 5, name="in a thread")
+        except ContextUsageError as error:
+            errors.append(str(error))
+
     @durable_execution
     def handler(event: Any, context: DurableContext) -> Any:
-        results: list[int] = []
-        thread = threading.Thread(target=lambda: results.append(context.step(lambda _: 5, name="in a thread")))
+        thread = threading.Thread(target=use, args=(context,))
         thread.start()
         thread.join()
-        return results
 
-    assert Local(handler).run().result == [5]
+    outcome = Local(handler).run()
+    assert not outcome.operations
+    assert errors == [
+        "context.step('in a thread') was called on the handler's context inside another thread: the order of its "
+        "operations would depend on chance; give each its own context with map, parallel, run_in_child_context or "
+        "context.start"
+    ]
 
 
 def test_many_threads_of_one_invocation_share_their_commits_and_lose_nothing() -> None:
-    @durable_execution
+    @durable_execution(guard="off")
     def handler(event: Any, context: DurableContext) -> Any:
         lock = threading.Lock()
         done: list[int] = []

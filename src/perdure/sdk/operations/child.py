@@ -79,7 +79,7 @@ async def child_at(
     outcome = await run.outcome(body)
     session.journal.passed(scope)
     if not isinstance(outcome, Failure):
-        return cast(T, outcome)
+        return outcome
     if isinstance(outcome.error, SerDesError):
         raise outcome.error
     error = rebuild_step(ChildContextError, outcome.recorded, FAILED_TEXT)
@@ -126,7 +126,7 @@ class ChildRun(Generic[T]):
         self.place = place
         self.name = name
         self.options = options
-        self.serdes = options.serdes or session.default_serdes
+        self.serdes = options.serdes
         operation_id, _record = place
         self.inner = Scope(operation_id, operation_id, scope, name, is_replaying=scope.is_replaying)
 

@@ -7,13 +7,14 @@ from typing import Any, Final, TypeVar, cast
 
 from perdure.exceptions import ExecutionError, InvocationError, WaitForConditionError
 from perdure.model.operation import Operation, OperationAction, OperationStatus, OperationType, OperationUpdate, Step
+from perdure.sdk.annotated import typed_serdes_for
 from perdure.sdk.arity import first_or_both
 from perdure.sdk.errors import error_object, rebuild_step
 from perdure.sdk.journal import Place, may_start
 from perdure.sdk.misuse import Body, active
 from perdure.sdk.scope import Scope
 from perdure.sdk.session import Session
-from perdure.serdes import deserialize, serialize
+from perdure.serdes import SerDes, deserialize, serialize
 from perdure.types import WaitForConditionCheckContext
 from perdure.waits import WaitForConditionConfig, WaitForConditionDecision
 
@@ -48,8 +49,9 @@ async def _wait_for_condition(
     takes_both: bool,
 ) -> T:
     operation_id, record = place
+    serdes = config.serdes or session.default_serdes or typed_serdes_for(check)
     while True:
-        poll = _Poll(session, scope, operation_id, name, config, record)
+        poll = _Poll(session, scope, operation_id, name, config, record, serdes)
         if record is not None and record.is_terminal:
             session.journal.passed(scope)
             if record.status is not OperationStatus.SUCCEEDED:
@@ -85,13 +87,14 @@ class _Poll:
         name: str | None,
         config: WaitForConditionConfig[Any],
         record: Operation | None,
+        serdes: SerDes[Any] | None,
     ) -> None:
         self.session = session
         self.scope = scope
         self.operation_id = operation_id
         self.name = name
         self.config = config
-        self.serdes = config.serdes or session.default_serdes
+        self.serdes = serdes
         self.number = (record.attempt if isinstance(record, Step) else 0) + 1
 
     def __str__(self) -> str:

@@ -19,6 +19,7 @@ from perdure.concurrency.models import (
 from perdure.exceptions import ExecutionError, NonDeterministicExecutionError, SuspendExecution, ValidationError
 from perdure.lambda_service import ErrorObject
 from perdure.model.operation import Context, OperationStatus, OperationType
+from perdure.sdk.annotated import batch_serdes_for, typed_serdes_for
 from perdure.sdk.errors import error_object
 from perdure.sdk.identity import operation_id
 from perdure.sdk.journal import Place
@@ -60,6 +61,7 @@ class BatchOptions(msgspec.Struct, frozen=True):
     item_serdes: SerDes[Any] | None
     summary_generator: Callable[[Any], str] | None
     nesting: NestingType
+    functions: Sequence[Callable[..., Any]]
 
 
 def batch(
@@ -82,7 +84,7 @@ def batch(
     run = _Batch(session, kind, body, names, options, place, is_replaying=scope.is_replaying)
     child_options = ChildOptions(
         kind.sub_type,
-        options.serdes or EXTENDED_TYPES_SERDES,
+        options.serdes or batch_serdes_for(*options.functions) or EXTENDED_TYPES_SERDES,
         envelope_summary_generator(kind.result_type, options.summary_generator),
         is_remade=session.default_serdes is not None,
     )
@@ -112,9 +114,11 @@ class _Batch:
         self._place = place
         self._is_replaying = is_replaying
         self._is_flat = options.nesting is NestingType.FLAT
-        self._item_serdes = options.item_serdes or options.serdes or session.default_serdes
+        serdes = options.item_serdes or options.serdes or session.default_serdes
+        functions = options.functions
+        self._serdes = [serdes or typed_serdes_for(function) for function in functions]
         # What a branch returned is seen when the batch is over: its record is durable with, or before, the batch's.
-        self._branch_options = ChildOptions(kind.branch_sub_type, self._item_serdes, is_seen=False)
+        self._branch_options = [ChildOptions(kind.branch_sub_type, each, is_seen=False) for each in self._serdes]
         self._policy = CompletionPolicy.from_config(total, options.completion)
         self._total = total
         self._limit = options.max_concurrency or total
@@ -229,6 +233,10 @@ class _Batch:
             return self._flat(index)
         return self._branch_run(index).outcome(lambda inner: body(index, inner))
 
+    def _of(self, index: int) -> int:
+        """Which function a branch runs: a map has one for all."""
+        return index if len(self._serdes) > 1 else 0
+
     def _branch_run(self, index: int) -> ChildRun[Any]:
         scope = self._scope
         assert scope is not None
@@ -237,7 +245,7 @@ class _Batch:
         place = self._session.journal.begin_at(
             at, scope, OperationType.CONTEXT, self._kind.branch_sub_type, name or None
         )
-        run: ChildRun[Any] = ChildRun(self._session, scope, place, name, self._branch_options)
+        run: ChildRun[Any] = ChildRun(self._session, scope, place, name, self._branch_options[self._of(index)])
         run.inner.is_replaying = self._is_replaying and place[1] is not None
         return run
 
@@ -251,8 +259,9 @@ class _Batch:
         body = self._body
         try:
             returned = await run_in_scope(session, inner, lambda own: body(index, own))
-            payload = serialize(self._item_serdes, returned, at, session.arn)
-            return None if payload is None else deserialize(self._item_serdes, payload, at, session.arn)
+            serdes = self._serdes[self._of(index)]
+            payload = serialize(serdes, returned, at, session.arn)
+            return None if payload is None else deserialize(serdes, payload, at, session.arn)
         except ExecutionError:
             raise
         except Exception as error:

@@ -24,6 +24,7 @@ from perdure.model.operation import (
     Step,
 )
 from perdure.retries import RetryPresets
+from perdure.sdk.annotated import typed_serdes, typed_serdes_for
 from perdure.sdk.arity import takes_context
 from perdure.sdk.errors import error_object, rebuild_step
 from perdure.sdk.journal import Place, may_start
@@ -67,7 +68,7 @@ async def _step(
     config: StepConfig,
 ) -> T:
     operation_id, record = place
-    serdes = config.serdes or session.default_serdes
+    serdes = config.serdes or typed_serdes(config.result_type) or session.default_serdes or typed_serdes_for(body)
     while True:
         if record is not None:
             status = record.status
