@@ -1,8 +1,8 @@
 """What a handler gets: the context with its durable operations, and the decorators for the functions it hands over."""
 
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from perdure.config import (
@@ -17,6 +17,7 @@ from perdure.exceptions import SuspendExecution
 from perdure.model.operation import Callback as CallbackRecord
 from perdure.sdk.calls import Calls
 from perdure.sdk.drivers.running import run_blocking
+from perdure.sdk.journal import Begun
 from perdure.sdk.operations.callback import callback_result
 from perdure.types import StepContext, WaitForCallbackContext
 
@@ -121,7 +122,7 @@ class DurableContext(Calls):
 
     def _callback_result(self, callback: Callback[Any]) -> Any:
         self._check("create_callback(…).result", None)
-        return self._run(callback_result(self._session, callback.operation_id, callback.serdes))
+        return self._run(partial(callback_result, self._session, callback.operation_id, callback.serdes))
 
     def wait_for_callback(
         self,
@@ -220,9 +221,9 @@ class DurableContext(Calls):
         result: T = self._run(self._wait_for_condition(check, config, name))
         return result
 
-    def _run(self, operation: Coroutine[Any, Any, Any]) -> Any:
+    def _run(self, begun: Begun[Any]) -> Any:
         try:
-            return run_blocking(operation)
+            return run_blocking(begun())
         except SuspendExecution as suspended:
             self._scope.suspended = suspended
             raise

@@ -1,6 +1,5 @@
 """The decorator that makes a function durable."""
 
-import inspect
 import re
 import sys
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 from perdure.config import to_word
 from perdure.context import DurableContext
 from perdure.exceptions import ExecutionError, ValidationError
+from perdure.sdk.arity import is_async
 from perdure.sdk.invocation import Definition, InvocationStatus
 from perdure.sdk.misuse import Guard
 
@@ -65,13 +65,10 @@ def durable_execution(
     def decorate(handler: Handler) -> Callable[[Any, Any], Any]:
         if not callable(handler):
             raise ValidationError(f"durable_execution needs a function, not {type(handler).__name__} {handler!r}")
-        if inspect.iscoroutinefunction(handler):
-            raise ValidationError(
-                f"{handler.__qualname__} is an `async def` function; a durable handler must be a `def`"
-            )
         definition = Definition(
             handler=handler,
             name=name or default_name(handler),
+            is_async=is_async(handler),
             guard=to_word(Guard, guard, "guard"),
             serdes=serdes,
             input_serdes=input_serdes,

@@ -1,7 +1,7 @@
 """From a call of `map` or `parallel` to its branches: check the arguments, name the branches, bind the functions."""
 
 import json
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -10,6 +10,7 @@ from perdure.batches import BatchedInput, ItemBatcher, MapConfig, ParallelBranch
 from perdure.concurrency.models import BatchResult
 from perdure.exceptions import ValidationError
 from perdure.sdk.arity import first_or_both, map_arguments, require_context
+from perdure.sdk.journal import Begun
 from perdure.sdk.operations.map_parallel import MAP, PARALLEL, BatchKind, BatchOptions, batch
 from perdure.sdk.scope import Scope
 from perdure.sdk.session import Session
@@ -68,7 +69,7 @@ def _options(how: MapConfig | ParallelConfig, functions: Sequence[Callable[..., 
 
 def begin(
     session: Session, scope: Scope, make: Callable[[Session, Scope], Any], work: Work, name: str | None
-) -> Coroutine[Any, Any, BatchResult[Any]]:
+) -> Begun[BatchResult[Any]]:
     """The operation. `make` makes the context that a branch gets."""
 
     functions = work.options.functions

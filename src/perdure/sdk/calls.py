@@ -3,7 +3,7 @@
 Both contexts, the blocking and the asynchronous one, make their operations here; they differ in how they run them.
 """
 
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from perdure.config import (
@@ -22,6 +22,7 @@ from perdure.model.operation import Callback as CallbackRecord
 from perdure.sdk import misuse
 from perdure.sdk.annotated import typed_serdes, typed_serdes_for
 from perdure.sdk.arity import require_context
+from perdure.sdk.journal import Begun
 from perdure.sdk.operations.callback import create_callback, wait_for_callback
 from perdure.sdk.operations.child import ChildOptions, child, virtual_child
 from perdure.sdk.operations.condition import wait_for_condition
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from perdure.types import LoggerInterface
     from perdure.waits import WaitForConditionConfig
 
-Operation = Coroutine[Any, Any, Any]
+Operation = Begun[Any]
 
 _CALLBACK: Final = CallbackConfig()
 _WAIT_FOR_CALLBACK: Final = WaitForCallbackConfig()
@@ -92,7 +93,7 @@ class Calls:
         self._check("wait", name)
         return wait(self._session, self._scope, seconds, name or None)
 
-    def _create_callback(self, name: str | None, config: CallbackConfig | None) -> Coroutine[Any, Any, CallbackRecord]:
+    def _create_callback(self, name: str | None, config: CallbackConfig | None) -> Begun[CallbackRecord]:
         self._check("create_callback", name)
         return create_callback(self._session, self._scope, name or None, config or _CALLBACK)
 
@@ -147,7 +148,7 @@ class Calls:
 
     def _map(
         self, inputs: Iterable[Any], func: Callable[..., Any], name: str | None, config: "MapConfig | None"
-    ) -> "Coroutine[Any, Any, BatchResult[Any]]":
+    ) -> "Begun[BatchResult[Any]]":
         from perdure.sdk import batch_calls
 
         func, name = func_and_name(func, name, "map")
@@ -157,7 +158,7 @@ class Calls:
 
     def _parallel(
         self, functions: Sequence[Callable[..., Any]], name: str | None, config: "ParallelConfig | None"
-    ) -> "Coroutine[Any, Any, BatchResult[Any]]":
+    ) -> "Begun[BatchResult[Any]]":
         from perdure.sdk import batch_calls
 
         work = batch_calls.parallel_work(functions, config)

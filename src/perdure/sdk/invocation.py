@@ -42,6 +42,7 @@ class Definition(msgspec.Struct, frozen=True):
 
     handler: Callable[..., Any]
     name: str
+    is_async: bool = False
     guard: Guard = Guard.ERROR
     serdes: SerDes[Any] | None = None
     input_serdes: SerDes[Any] | None = None
@@ -95,6 +96,10 @@ def run_invocation(
     """
     from perdure.context import DurableContext
 
+    if definition.is_async:
+        from perdure.sdk.loops import run_here
+
+        return run_here(lambda: run_on_loop(definition, given, client, lambda_context=lambda_context))
     journal = Journal(given.execution_name, given.operations)
     driver = BlockingDriver(client, journal, linger)
     run = Run(definition, given, journal, driver, lambda_context)
@@ -107,6 +112,46 @@ def run_invocation(
         active.reset(token)
         run.scope.is_closed = run.scope.suspended is None
         rest = driver.finish()
+    return run.settled(answer, driver, rest)
+
+
+async def run_on_loop(
+    definition: Definition, given: InvocationInput, client: Client, *, lambda_context: Any = None
+) -> InvocationAnswer:
+    """The same for a handler that is `async def`, on the loop that is running: one that `loops` has prepared."""
+    import asyncio
+
+    from perdure.async_context import AsyncDurableContext
+    from perdure.sdk.drivers.loop import LoopDriver
+    from perdure.sdk.loops import current_driver
+
+    journal = Journal(given.execution_name, given.operations)
+    driver = LoopDriver(client, journal)
+    run = Run(definition, given, journal, driver, lambda_context)
+
+    async def handle() -> InvocationAnswer:
+        run.scope.owner = driver.owner()
+        active.set(run.scope)
+        current_driver.set(driver)
+        context = AsyncDurableContext(run.session, run.scope)
+        try:
+            return run.succeeded(await definition.handler(run.event(), context))
+        except BaseException as error:  # noqa: BLE001 - whatever the handler raises ends the execution or the invocation
+            return run.answer_for(error)
+
+    main = driver.spawn(handle())
+    try:
+        await asyncio.wait({main})
+    finally:
+        if not main.done():
+            main.cancel()
+        run.scope.suspended = driver.suspended
+        run.scope.is_closed = driver.suspended is None
+        rest = await driver.finish()
+    if main.cancelled():
+        answer = _answer_for(ExecutionError("the handler's task was cancelled, and not by the service"))
+    else:
+        answer = main.result()
     return run.settled(answer, driver, rest)
 
 

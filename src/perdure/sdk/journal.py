@@ -1,7 +1,7 @@
 """What an invocation knows of earlier operations, and what the code's next operation is to it."""
 
-from collections.abc import Collection, Iterable
-from typing import Final
+from collections.abc import Callable, Collection, Coroutine, Iterable
+from typing import Any, Final, TypeVar
 
 from perdure.exceptions import NonDeterministicExecutionError, SuspendExecution, TimedSuspendExecution
 from perdure.model.operation import Operation, OperationStatus, OperationType, OperationUpdate
@@ -9,8 +9,13 @@ from perdure.sdk.expected import expected
 from perdure.sdk.identity import check_identity, operation_id
 from perdure.sdk.scope import Scope
 
+T = TypeVar("T")
+
 Place = tuple[str, Operation | None]
 """Where an operation is: its id, which it gets when it is called, and what was recorded there by then."""
+
+Begun = Callable[[], Coroutine[Any, Any, T]]
+"""An operation that has its place. Every call runs it, over what is recorded of it by then."""
 
 
 class Journal:

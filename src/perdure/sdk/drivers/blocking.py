@@ -10,7 +10,7 @@ from perdure.sdk.arity import refuse_coroutine
 from perdure.sdk.client import Client
 from perdure.sdk.drivers.crew import Crew, Group, Unit
 from perdure.sdk.drivers.linger import Linger
-from perdure.sdk.drivers.protocol import FanOut, Settling
+from perdure.sdk.drivers.protocol import UPDATES_MAX, FanOut, Settling
 from perdure.sdk.drivers.running import run_blocking
 from perdure.sdk.journal import Journal, suspension
 from perdure.sdk.scope import Scope
@@ -110,7 +110,7 @@ class BlockingDriver:
         self._take(self._add(scope, update, inner), durable=durable)
 
     def _take(self, number: int, *, durable: bool) -> None:
-        if durable:
+        if durable or len(self._buffer) >= UPDATES_MAX:
             self._send(number)
         elif self._linger is not None and not self._is_noted:
             self._is_noted = True

@@ -1,12 +1,15 @@
 """All that an operation asks of the world."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from perdure.model.operation import Operation, OperationUpdate
 from perdure.sdk.scope import Scope
 
 T = TypeVar("T")
+
+UPDATES_MAX: Final = 1_000
+"""So many updates are sent at once: far below what a service of our own takes, far above what AWS does."""
 
 
 class Driver(Protocol):
@@ -97,3 +100,7 @@ class Settling(Protocol):
 
     @property
     def is_settled(self) -> bool: ...
+
+    def tell(self, listener: Any) -> None:
+        """Have `listener.settle` called once there is an outcome."""
+        ...

@@ -1,6 +1,7 @@
 """CALLBACK: an id goes out, an answer comes back, some time, from somebody."""
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from perdure.config import CallbackConfig, StepConfig, WaitForCallbackConfig
@@ -20,7 +21,7 @@ from perdure.model.operation import (
     OperationUpdate,
 )
 from perdure.sdk.arity import first_or_both, is_async, refuse_coroutine
-from perdure.sdk.journal import Place, has_ended
+from perdure.sdk.journal import Begun, has_ended
 from perdure.sdk.operations.child import ChildOptions, child
 from perdure.sdk.operations.step import step
 from perdure.sdk.scope import Scope
@@ -32,18 +33,16 @@ SUB_TYPE: Final = "Callback"
 WAIT_FOR_CALLBACK: Final = "WaitForCallback"
 
 
-def create_callback(
-    session: Session, scope: Scope, name: str | None, config: CallbackConfig
-) -> Coroutine[Any, Any, Callback]:
+def create_callback(session: Session, scope: Scope, name: str | None, config: CallbackConfig) -> Begun[Callback]:
     """The record of the callback, with the id that the service has given it; however it ended, this returns."""
-    place = session.journal.begin(scope, OperationType.CALLBACK, config.sub_type or SUB_TYPE, name)
-    return _create_callback(session, scope, place, name, config)
+    operation_id, _ = session.journal.begin(scope, OperationType.CALLBACK, config.sub_type or SUB_TYPE, name)
+    return partial(_create_callback, session, scope, operation_id, name, config)
 
 
 async def _create_callback(
-    session: Session, scope: Scope, place: Place, name: str | None, config: CallbackConfig
+    session: Session, scope: Scope, operation_id: str, name: str | None, config: CallbackConfig
 ) -> Callback:
-    operation_id, record = place
+    record = session.journal.records.get(operation_id)
     if record is None:
         update = OperationUpdate(
             operation_id,
@@ -98,12 +97,12 @@ def wait_for_callback(
     submitter: Callable[..., Any],
     name: str | None,
     config: WaitForCallbackConfig,
-) -> Coroutine[Any, Any, Any]:
+) -> Begun[Any]:
     """Make a callback, hand its id out in a step, wait for its answer: all in one child context."""
     takes_both = first_or_both(submitter, "the submitter", "callback_id", "context")
 
     async def body(inner: Scope) -> Any:
-        record = await create_callback(session, inner, f"{name} create callback id" if name else _CREATE, config)
+        record = await create_callback(session, inner, f"{name} create callback id" if name else _CREATE, config)()
 
         def call(context: StepContext) -> Any:
             if takes_both:
@@ -123,15 +122,15 @@ def wait_for_callback(
             submit_async if is_async(submitter) else submit,
             f"{name} submitter" if name else _SUBMITTER,
             step_config,
-        )
+        )()
         return await callback_result(session, record.id, config.serdes)
 
-    return _as_itself_awaited(child(session, scope, body, name, ChildOptions(WAIT_FOR_CALLBACK, is_remade=True)))
+    return partial(_unwrapped, child(session, scope, body, name, ChildOptions(WAIT_FOR_CALLBACK, is_remade=True)))
 
 
-async def _as_itself_awaited(operation: Awaitable[Any]) -> Any:
+async def _unwrapped(begun: Begun[Any]) -> Any:
     try:
-        return await operation
+        return await begun()
     except ChildContextError as error:
         raise _as_itself(error) from error.__cause__
 

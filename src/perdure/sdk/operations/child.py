@@ -1,7 +1,8 @@
 """CONTEXT: operations of their own, under one that is recorded as a whole."""
 
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, Generic, TypeVar, cast
 
 import msgspec
@@ -24,7 +25,7 @@ from perdure.model.operation import (
     payload_bytes,
 )
 from perdure.sdk.errors import error_object, rebuild_step
-from perdure.sdk.journal import Place
+from perdure.sdk.journal import Begun
 from perdure.sdk.misuse import active
 from perdure.sdk.scope import Scope
 from perdure.sdk.session import INLINE_BYTES_MAX, Session
@@ -59,23 +60,21 @@ class Failure:
         self.error = error
 
 
-def child(
-    session: Session, scope: Scope, body: Body[T], name: str | None, options: ChildOptions
-) -> Coroutine[Any, Any, T]:
+def child(session: Session, scope: Scope, body: Body[T], name: str | None, options: ChildOptions) -> Begun[T]:
     """The recorded result of `body`, which runs in a scope of its own if there is none yet.
 
     A result too large to store is made again by running the body over its children's records.
     Raises ChildContextError if the body failed, SerDesError if its result can't be recorded.
     """
-    place = session.journal.begin(scope, OperationType.CONTEXT, options.sub_type, name)
-    return child_at(session, scope, place, body, name, options)
+    operation_id, _ = session.journal.begin(scope, OperationType.CONTEXT, options.sub_type, name)
+    return partial(child_at, session, scope, operation_id, body, name, options)
 
 
 async def child_at(
-    session: Session, scope: Scope, place: Place, body: Body[T], name: str | None, options: ChildOptions
+    session: Session, scope: Scope, operation_id: str, body: Body[T], name: str | None, options: ChildOptions
 ) -> T:
     """The same at a place that has been taken."""
-    run: ChildRun[T] = ChildRun(session, scope, place, name, options)
+    run: ChildRun[T] = ChildRun(session, scope, operation_id, name, options)
     outcome = await run.outcome(body)
     session.journal.passed(scope)
     if not isinstance(outcome, Failure):
@@ -88,9 +87,13 @@ async def child_at(
     raise error
 
 
-def virtual_child(session: Session, scope: Scope, body: Body[T], name: str | None) -> Coroutine[Any, Any, T]:
+def virtual_child(session: Session, scope: Scope, body: Body[T], name: str | None) -> Begun[T]:
     """A context that records nothing itself: its operations report the enclosing real one as their parent."""
-    return run_in_scope(session, virtual_scope(session.journal.take_place(scope), scope, name), body)
+    return partial(_virtual_child, session, scope, session.journal.take_place(scope), body, name)
+
+
+async def _virtual_child(session: Session, scope: Scope, place: str, body: Body[T], name: str | None) -> T:
+    return await run_in_scope(session, virtual_scope(place, scope, name), body)
 
 
 def virtual_scope(place: str, scope: Scope, name: str | None) -> Scope:
@@ -118,21 +121,23 @@ _REMADE: Final = _Remade()
 class ChildRun(Generic[T]):
     """One run of a child's body, and what is recorded of it."""
 
-    __slots__ = ("inner", "name", "options", "place", "scope", "serdes", "session")
+    __slots__ = ("inner", "name", "operation_id", "options", "record", "scope", "serdes", "session")
 
-    def __init__(self, session: Session, scope: Scope, place: Place, name: str | None, options: ChildOptions) -> None:
+    def __init__(
+        self, session: Session, scope: Scope, operation_id: str, name: str | None, options: ChildOptions
+    ) -> None:
         self.session = session
         self.scope = scope
-        self.place = place
+        self.operation_id = operation_id
+        self.record = session.journal.records.get(operation_id)
         self.name = name
         self.options = options
         self.serdes = options.serdes
-        operation_id, _record = place
         self.inner = Scope(operation_id, operation_id, scope, name, is_replaying=scope.is_replaying)
 
     async def outcome(self, body: Body[T]) -> "T | Failure":
         """What is recorded; if nothing is, run the body and record how it ended."""
-        record = self.place[1]
+        record = self.record
         if record is not None and record.is_terminal:
             if record.status is not OperationStatus.SUCCEEDED or not _is_remade(record):
                 return self.recorded()
@@ -143,18 +148,18 @@ class ChildRun(Generic[T]):
 
     def recorded(self) -> "T | Failure":
         """What the record says, whose result is stored in it."""
-        record = self.place[1]
+        record = self.record
         assert record is not None
         if record.status is not OperationStatus.SUCCEEDED:
             return Failure(record.error)
         return cast(T, self.read(record.result))
 
     def read(self, payload: str | None) -> Any:
-        return None if payload is None else deserialize(self.serdes, payload, self.place[0], self.session.arn)
+        return None if payload is None else deserialize(self.serdes, payload, self.operation_id, self.session.arn)
 
     def update(self, action: OperationAction, **more: Any) -> OperationUpdate:
         return OperationUpdate(
-            self.place[0],
+            self.operation_id,
             OperationType.CONTEXT,
             action,
             self.name,
@@ -187,7 +192,7 @@ class ChildRun(Generic[T]):
     def round_trip(self, returned: Any) -> "tuple[str | _Remade | None, Any]":
         """The payload of the result, and what a replay would read from it."""
         try:
-            payload = serialize(self.serdes, returned, self.place[0], self.session.arn)
+            payload = serialize(self.serdes, returned, self.operation_id, self.session.arn)
         except SerDesError:
             if self.options.is_remade:
                 return _REMADE, returned

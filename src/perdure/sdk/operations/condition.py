@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, TypeVar, cast
 
 from perdure.exceptions import ExecutionError, InvocationError, WaitForConditionError
@@ -10,7 +11,7 @@ from perdure.model.operation import Operation, OperationAction, OperationStatus,
 from perdure.sdk.annotated import typed_serdes_for
 from perdure.sdk.arity import first_or_both
 from perdure.sdk.errors import error_object, rebuild_step
-from perdure.sdk.journal import Place, may_start
+from perdure.sdk.journal import Begun, may_start
 from perdure.sdk.misuse import Body, active
 from perdure.sdk.scope import Scope
 from perdure.sdk.session import Session
@@ -28,27 +29,27 @@ def wait_for_condition(
     check: Callable[..., T | Awaitable[T]],
     config: WaitForConditionConfig[T],
     name: str | None,
-) -> Coroutine[Any, Any, T]:
+) -> Begun[T]:
     """The state with which the condition is met.
 
     Raises WaitForConditionError if the check or the strategy raises, or the polls are exhausted.
     """
     takes_both = first_or_both(check, "the check", "state", "context")
-    place = session.journal.begin(scope, OperationType.STEP, SUB_TYPE, name)
-    return _wait_for_condition(session, scope, place, check, config, name, takes_both=takes_both)
+    operation_id, _ = session.journal.begin(scope, OperationType.STEP, SUB_TYPE, name)
+    return partial(_wait_for_condition, session, scope, operation_id, check, config, name, takes_both=takes_both)
 
 
 async def _wait_for_condition(
     session: Session,
     scope: Scope,
-    place: Place,
+    operation_id: str,
     check: Callable[..., T | Awaitable[T]],
     config: WaitForConditionConfig[T],
     name: str | None,
     *,
     takes_both: bool,
 ) -> T:
-    operation_id, record = place
+    record = session.journal.records.get(operation_id)
     serdes = config.serdes or session.default_serdes or typed_serdes_for(check)
     while True:
         poll = _Poll(session, scope, operation_id, name, config, record, serdes)

@@ -1,14 +1,14 @@
 """CHAINED_INVOKE: wait for another function."""
 
 import time
-from collections.abc import Coroutine
+from functools import partial
 from typing import Any, Final
 
 from perdure.config import InvokeConfig
 from perdure.exceptions import InvokeError
 from perdure.model.operation import OperationAction, OperationStatus, OperationType, OperationUpdate
 from perdure.sdk.errors import rebuild
-from perdure.sdk.journal import Place, has_ended
+from perdure.sdk.journal import Begun, has_ended
 from perdure.sdk.scope import Scope
 from perdure.sdk.session import Session
 from perdure.serdes import DEFAULT_JSON_SERDES, deserialize, serialize
@@ -18,22 +18,22 @@ SUB_TYPE: Final = "ChainedInvoke"
 
 def invoke(
     session: Session, scope: Scope, function_name: str, payload: Any, name: str | None, config: InvokeConfig
-) -> Coroutine[Any, Any, Any]:
+) -> Begun[Any]:
     """What the other function returned. Raises InvokeError if it failed, timed out, was stopped or can't be found."""
-    place = session.journal.begin(scope, OperationType.CHAINED_INVOKE, SUB_TYPE, name)
-    return _invoke(session, scope, place, function_name, payload, name, config)
+    operation_id, _ = session.journal.begin(scope, OperationType.CHAINED_INVOKE, SUB_TYPE, name)
+    return partial(_invoke, session, scope, operation_id, function_name, payload, name, config)
 
 
 async def _invoke(
     session: Session,
     scope: Scope,
-    place: Place,
+    operation_id: str,
     function_name: str,
     payload: Any,
     name: str | None,
     config: InvokeConfig,
 ) -> Any:
-    operation_id, record = place
+    record = session.journal.records.get(operation_id)
     what = f"function '{function_name}'"
     if record is None:
         update = OperationUpdate(

@@ -22,7 +22,7 @@ from perdure.model.operation import Context, OperationStatus, OperationType
 from perdure.sdk.annotated import batch_serdes_for, typed_serdes_for
 from perdure.sdk.errors import error_object
 from perdure.sdk.identity import operation_id
-from perdure.sdk.journal import Place
+from perdure.sdk.journal import Begun
 from perdure.sdk.operations.child import (
     ChildOptions,
     ChildRun,
@@ -72,7 +72,7 @@ def batch(
     names: Sequence[str | None],
     name: str | None,
     options: BatchOptions,
-) -> Coroutine[Any, Any, BatchResult[Any]]:
+) -> Begun[BatchResult[Any]]:
     """The result of running `body` once for each of `names`. Raises ValidationError if it can't be complete.
 
     The batch does not fail because a branch does. A branch that raises ExecutionError ends it with that.
@@ -80,15 +80,20 @@ def batch(
     total, least = len(names), options.completion.min_successful
     if least is not None and least > total:
         raise ValidationError(f"min_successful is {least}, and there are only {total} items")
-    place = session.journal.begin(scope, OperationType.CONTEXT, kind.sub_type, name)
-    run = _Batch(session, kind, body, names, options, place, is_replaying=scope.is_replaying)
+    place, _ = session.journal.begin(scope, OperationType.CONTEXT, kind.sub_type, name)
     child_options = ChildOptions(
         kind.sub_type,
         options.serdes or batch_serdes_for(*options.functions) or EXTENDED_TYPES_SERDES,
         envelope_summary_generator(kind.result_type, options.summary_generator),
         is_remade=session.default_serdes is not None,
     )
-    return child_at(session, scope, place, run.result, name, child_options)
+    is_replaying = scope.is_replaying
+
+    def run() -> Coroutine[Any, Any, BatchResult[Any]]:
+        work = _Batch(session, kind, body, names, options, place, is_replaying=is_replaying)
+        return child_at(session, scope, place, work.result, name, child_options)
+
+    return run
 
 
 class _Batch:
@@ -101,7 +106,7 @@ class _Batch:
         body: BranchBody,
         names: Sequence[str | None],
         options: BatchOptions,
-        place: Place,
+        place: str,
         *,
         is_replaying: bool,
     ) -> None:
@@ -129,6 +134,7 @@ class _Batch:
         self._statuses: list[BatchItemStatus | None] = [None] * total
         self._items: list[BatchItem[Any] | None] = [None] * total
         self._started_max = -1
+        self._has_run: set[int] = set()
         self._reason: CompletionReason | None = None
         self._scope: Scope | None = None
 
@@ -137,7 +143,7 @@ class _Batch:
     async def result(self, scope: Scope) -> BatchResult[Any]:
         """Run the branches until the batch is over; or make a result again that was too large to store."""
         self._scope = scope
-        record = self._place[1]
+        record = self._session.journal.records.get(self._place)
         if record is not None and record.is_terminal:
             return await self._rebuilt(record.result)
         self._judge()
@@ -230,8 +236,11 @@ class _Batch:
         self._statuses[index] = BatchItemStatus.STARTED
         body = self._body
         if self._is_flat:
-            return self._flat(index)
-        return self._branch_run(index).outcome(lambda inner: body(index, inner))
+            run = self._flat(index, is_rerun=index in self._has_run)
+        else:
+            run = self._branch_run(index).outcome(lambda inner: body(index, inner))
+        self._has_run.add(index)
+        return run
 
     def _of(self, index: int) -> int:
         """Which function a branch runs: a map has one for all."""
@@ -242,20 +251,20 @@ class _Batch:
         assert scope is not None
         name = self._names[index]
         at = operation_id(scope.prefix, index)
-        place = self._session.journal.begin_at(
+        at, record = self._session.journal.begin_at(
             at, scope, OperationType.CONTEXT, self._kind.branch_sub_type, name or None
         )
-        run: ChildRun[Any] = ChildRun(self._session, scope, place, name, self._branch_options[self._of(index)])
-        run.inner.is_replaying = self._is_replaying and place[1] is not None
+        run: ChildRun[Any] = ChildRun(self._session, scope, at, name, self._branch_options[self._of(index)])
+        run.inner.is_replaying = record is not None and (self._is_replaying or index in self._has_run)
         return run
 
-    async def _flat(self, index: int) -> Any:
+    async def _flat(self, index: int, *, is_rerun: bool) -> Any:
         """A branch that records nothing itself."""
         scope, session = self._scope, self._session
         assert scope is not None
         at = session.journal.virtual_at(operation_id(scope.prefix, index))
         inner = virtual_scope(at, scope, self._names[index])
-        inner.is_replaying = self._is_replaying
+        inner.is_replaying = self._is_replaying or is_rerun
         body = self._body
         try:
             returned = await run_in_scope(session, inner, lambda own: body(index, own))
@@ -279,7 +288,7 @@ class _Batch:
         for index in range(decided.total):
             if index in decided.started:
                 continue
-            record = self._session.journal.records.get(operation_id(self._place[0], index))
+            record = self._session.journal.records.get(operation_id(self._place, index))
             if not self._is_flat and (record is None or not record.is_terminal):
                 raise self._diverged(f"its branch {index} ended, and the journal has no end of it")
             self._settle(index, await self.branch(index))
@@ -289,7 +298,7 @@ class _Batch:
     def _diverged(self, why: str) -> NonDeterministicExecutionError:
         journal = self._session.journal
         what = f"{self._kind.sub_type.lower()} in '{journal.execution}'"
-        divergence = NonDeterministicExecutionError(f"the result of {what} can't be made again: {why}", self._place[0])
+        divergence = NonDeterministicExecutionError(f"the result of {what} can't be made again: {why}", self._place)
         journal.divergence = journal.divergence or divergence
         return divergence
 

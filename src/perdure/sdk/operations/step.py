@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, TypeVar, cast
 
 from perdure.config import RetryStrategy, StepConfig, StepSemantics
@@ -27,7 +28,7 @@ from perdure.retries import RetryPresets
 from perdure.sdk.annotated import typed_serdes, typed_serdes_for
 from perdure.sdk.arity import takes_context
 from perdure.sdk.errors import error_object, rebuild_step
-from perdure.sdk.journal import Place, may_start
+from perdure.sdk.journal import Begun, may_start
 from perdure.sdk.misuse import Body, active
 from perdure.sdk.scope import Scope
 from perdure.sdk.session import Session
@@ -50,24 +51,24 @@ def step(
     body: Callable[..., T | Awaitable[T]],
     name: str | None,
     config: StepConfig,
-) -> Coroutine[Any, Any, T]:
+) -> Begun[T]:
     """The recorded result of `body`, which runs if there is none yet.
 
     Raises StepError once it has failed for good, SerDesError if its result can't be recorded.
     """
-    place = session.journal.begin(scope, OperationType.STEP, config.sub_type or SUB_TYPE, name)
-    return _step(session, scope, place, body, name, config)
+    operation_id, _ = session.journal.begin(scope, OperationType.STEP, config.sub_type or SUB_TYPE, name)
+    return partial(_step, session, scope, operation_id, body, name, config)
 
 
 async def _step(
     session: Session,
     scope: Scope,
-    place: Place,
+    operation_id: str,
     body: Callable[..., T | Awaitable[T]],
     name: str | None,
     config: StepConfig,
 ) -> T:
-    operation_id, record = place
+    record = session.journal.records.get(operation_id)
     serdes = config.serdes or typed_serdes(config.result_type) or session.default_serdes or typed_serdes_for(body)
     while True:
         if record is not None:

@@ -1,27 +1,26 @@
 """WAIT: nothing runs until the time has come."""
 
 import time
-from collections.abc import Coroutine
-from typing import Any
+from functools import partial
 
 from perdure.exceptions import DurableOperationError
 from perdure.model.operation import OperationAction, OperationStatus, OperationType, OperationUpdate, Wait
 from perdure.sdk.errors import rebuild
-from perdure.sdk.journal import Place, has_ended
+from perdure.sdk.journal import Begun, has_ended
 from perdure.sdk.scope import Scope
 from perdure.sdk.session import Session
 
 SUB_TYPE = "Wait"
 
 
-def wait(session: Session, scope: Scope, seconds: int, name: str | None) -> Coroutine[Any, Any, None]:
+def wait(session: Session, scope: Scope, seconds: int, name: str | None) -> Begun[None]:
     """Return once the time is over; until then, suspend."""
-    place = session.journal.begin(scope, OperationType.WAIT, SUB_TYPE, name)
-    return _wait(session, scope, place, seconds, name)
+    operation_id, _ = session.journal.begin(scope, OperationType.WAIT, SUB_TYPE, name)
+    return partial(_wait, session, scope, operation_id, seconds, name)
 
 
-async def _wait(session: Session, scope: Scope, place: Place, seconds: int, name: str | None) -> None:
-    operation_id, record = place
+async def _wait(session: Session, scope: Scope, operation_id: str, seconds: int, name: str | None) -> None:
+    record = session.journal.records.get(operation_id)
     due_ms = record.scheduled_end_ms if isinstance(record, Wait) else None
     if record is None:
         now_ms = time.time_ns() // 1_000_000
