@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Final, NoReturn, Protocol, Self, cast
 
 from perdure.__about__ import __version__
-from perdure.exceptions import CheckpointError, DurableOperationError, ExecutionError, GetExecutionStateError
+from perdure.exceptions import CheckpointError, DurableOperationError, GetExecutionStateError, InvocationError
 from perdure.identifier import OperationIdentifier
 from perdure.model import error as model
 from perdure.model.operation import OperationAction, OperationStatus, OperationSubType, OperationType
@@ -479,15 +479,20 @@ class LambdaClient(DurableServiceClient):
 
 
 def _boto3_client() -> Boto3LambdaClient:
+    """InvocationError if there can't be one: the execution waits for a function that is set up as it must be."""
     try:
         import boto3
         from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
     except ImportError as error:
-        raise ExecutionError(
+        raise InvocationError(
             "a durable function on Lambda needs boto3, which is not installed here: add boto3 to the package, or give "
             "durable_execution a `client=` of your own"
         ) from error
     config = Config(
         connect_timeout=CONNECT_TIMEOUT_S, read_timeout=READ_TIMEOUT_S, user_agent_extra=f"perdure/{__version__}"
     )
-    return cast(Boto3LambdaClient, boto3.client("lambda", config=config))
+    try:
+        return cast(Boto3LambdaClient, boto3.client("lambda", config=config))
+    except BotoCoreError as error:
+        raise InvocationError(f"boto3 can't make a client of Lambda: {error}") from error

@@ -75,7 +75,7 @@ def invoke(
         linger=_linger(),
         lambda_context=lambda_context,
     )
-    return _written(answer, remote)
+    return written(answer, remote)
 
 
 def _shared_link() -> Link:
@@ -127,13 +127,13 @@ def _unexpected(definition: Definition, found: str) -> ExecutionError:
 
 
 def _input_of(given: Event, operations: list[Operation]) -> InvocationInput:
-    """The EXECUTION operation holds the input; what else there is of it says the ARN."""
-    (name, execution_id) = _names_of(given.arn)
+    """The EXECUTION operation holds the input, and with some emulators the name; else the ARN says what there is."""
+    name, execution_id = _names_of(given.arn)
     text: str | None = None
     records: list[Operation] = []
     for operation in operations:
         if isinstance(operation, ExecutionOperation):
-            text = operation.input
+            text, name = operation.input, operation.name or name
         else:
             records.append(operation)
     return InvocationInput(given.arn, execution_id, name, text, records, given.updated_ids)
@@ -149,7 +149,8 @@ def _names_of(arn: str) -> tuple[str, str]:
 # --- the answer --------------------------------------------------------------------------------------------------
 
 
-def _written(answer: InvocationAnswer, remote: RemoteClient) -> dict[str, Any]:
+def written(answer: InvocationAnswer, remote: RemoteClient) -> dict[str, Any]:
+    """The answer as the platform has it, once all is recorded that does not fit into it."""
     try:
         if answer.status is InvocationStatus.SUCCEEDED:
             return _succeeded(answer.result, remote)

@@ -13,7 +13,7 @@ import msgspec
 from perdure.exceptions import CheckpointError, DurableApiErrorCategory, DurableExecutionsError, GetExecutionStateError
 from perdure.lambda_service import DurableServiceClient, LambdaClient, OperationUpdate as PublicUpdate
 from perdure.model.error import InvalidParameterValue
-from perdure.model.operation import Operation, OperationUpdate
+from perdure.model.operation import Operation, OperationType, OperationUpdate
 from perdure.sdk.client import Answer
 from perdure.wire.forms import ANY
 from perdure.wire.operations import UPDATE, read_operation
@@ -146,9 +146,13 @@ class RemoteClient:
         return [self._read_one(one) for one in operations]
 
     def _read_one(self, given: Json) -> Operation:
-        """An operation, which test runners make without the times that nobody here looks at."""
-        numbers = self._numbers
-        number = numbers.setdefault(expect_object(given, "Operation").get("Id", ""), len(numbers) + 1)
+        """An operation, which test runners make without the times that nobody here looks at.
+
+        Its number is its place in what the service has told, which is in the order of starting.
+        """
+        numbers, number = self._numbers, 0
+        if expect_object(given, "Operation").get("Type") != OperationType.EXECUTION:
+            number = numbers.setdefault(given.get("Id", ""), len(numbers) + 1)
         return read_operation(given, ANY, number, start_ms=0)
 
 
