@@ -17,10 +17,10 @@ from perdure.sdk.misuse import Guard
 if TYPE_CHECKING:
     from perdure.config import RetryStrategy
     from perdure.lambda_service import (
-        Boto3LambdaClient,
         DurableExecutionInvocationOutput as DurableExecutionInvocationOutput,
         DurableServiceClient,
     )
+    from perdure.sdk.boto3_client import Boto3LambdaClient
     from perdure.sdk.event import (
         DurableExecutionInvocationInput as DurableExecutionInvocationInput,
         DurableExecutionInvocationInputWithClient as DurableExecutionInvocationInputWithClient,
@@ -93,7 +93,7 @@ def durable_execution(
 
     service = client
     if boto3_client is not None:
-        from perdure.lambda_service import LambdaClient
+        from perdure.sdk.boto3_client import LambdaClient
 
         service = LambdaClient(boto3_client)
 

@@ -7,12 +7,11 @@ import contextvars
 import json
 from collections.abc import Mapping
 from functools import cache, lru_cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from perdure.exceptions import BotoClientError, ExecutionError
-from perdure.lambda_service import EXECUTION_RESULT_ID, DurableServiceClient, LambdaClient
 from perdure.model.error import ErrorObject, InvalidParameterValue
 from perdure.model.operation import (
     ExecutionOperation,
@@ -22,13 +21,16 @@ from perdure.model.operation import (
     OperationUpdate,
     payload_bytes,
 )
+from perdure.sdk.boto3_client import EXECUTION_RESULT_ID, LambdaClient
 from perdure.sdk.drivers.blocking import Linger
 from perdure.sdk.errors import error_object
-from perdure.sdk.event import DurableExecutionInvocationInput, DurableExecutionInvocationInputWithClient
 from perdure.sdk.invocation import Definition, InvocationAnswer, InvocationInput, InvocationStatus, run_invocation
 from perdure.sdk.remote import Json, Link, RemoteClient, link_to
 from perdure.wire.forms import ANY
 from perdure.wire.operations import ERROR
+
+if TYPE_CHECKING:
+    from perdure.lambda_service import DurableServiceClient
 
 ANSWER_BYTES_MAX: Final = 6 * 1024 * 1024 - 50
 """What an invocation may answer, less what is around the result."""
@@ -45,11 +47,11 @@ class Event(msgspec.Struct, frozen=True):
     operations: list[Json]
     marker: str | None
     updated_ids: list[str]
-    client: DurableServiceClient | None = None
+    client: "DurableServiceClient | None" = None
 
 
 def invoke(
-    definition: Definition, event: Any, lambda_context: Any, client: DurableServiceClient | None
+    definition: Definition, event: Any, lambda_context: Any, client: "DurableServiceClient | None"
 ) -> dict[str, Any]:
     """Run one invocation and return what the platform is answered: Status, and Result or Error.
 
@@ -106,6 +108,8 @@ def read_event(definition: Definition, event: Any) -> Event:
             raise _unexpected(definition, f"{error.args[0]} is missing from it") from error
         except AttributeError as error:
             raise _unexpected(definition, "its InitialExecutionState is not an object") from error
+    from perdure.sdk.event import DurableExecutionInvocationInput, DurableExecutionInvocationInputWithClient
+
     if isinstance(event, DurableExecutionInvocationInput):
         return Event(
             event.durable_execution_arn,

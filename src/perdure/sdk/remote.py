@@ -6,18 +6,21 @@ Source of the limits: the official SDK's checkpoints, which AWS takes.
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
 from perdure.exceptions import CheckpointError, DurableApiErrorCategory, DurableExecutionsError, GetExecutionStateError
-from perdure.lambda_service import DurableServiceClient, LambdaClient, OperationUpdate as PublicUpdate
 from perdure.model.error import InvalidParameterValue
 from perdure.model.operation import Operation, OperationType, OperationUpdate
+from perdure.sdk.boto3_client import LambdaClient
 from perdure.sdk.client import Answer
 from perdure.wire.forms import ANY
 from perdure.wire.operations import UPDATE, read_operation
 from perdure.wire.table import expect_object
+
+if TYPE_CHECKING:
+    from perdure.lambda_service import DurableServiceClient
 
 BATCH_BYTES_MAX: Final = 750 * 1024
 BATCH_UPDATES_MAX: Final = 250
@@ -60,10 +63,12 @@ class Boto3Link:
 class ObjectLink:
     """Through a client that takes and gives the public dataclasses."""
 
-    def __init__(self, client: DurableServiceClient) -> None:
+    def __init__(self, client: "DurableServiceClient") -> None:
         self._client = client
 
     def checkpoint(self, arn: str, token: str, updates: Sequence[Json]) -> Page:
+        from perdure.lambda_service import OperationUpdate as PublicUpdate
+
         objects = [PublicUpdate.from_dict(update) for update in updates]
         try:
             answer = self._client.checkpoint(arn, token, objects, os.urandom(16).hex())
@@ -84,7 +89,7 @@ class ObjectLink:
         return Page([one.to_dict() for one in answer.operations], answer.next_marker)
 
 
-def link_to(client: DurableServiceClient) -> Link:
+def link_to(client: "DurableServiceClient") -> Link:
     """The shortest way through a client: past the dataclasses if it is the one for boto3."""
     return Boto3Link(client) if type(client) is LambdaClient else ObjectLink(client)
 
