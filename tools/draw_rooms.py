@@ -15,6 +15,8 @@ SOURCE = ROOT / "src" / "perdure"
 PAGE = ROOT / "docs" / "explanation" / "rooms.md"
 SDK_MODULES = "sdk (public modules)"
 """The SDK's public modules stand at the root of the package, under the official names."""
+PUBLIC_PACKAGES = {"concurrency", "operation"}
+"""Some of them are packages."""
 NO_ROOM = {"__about__", "__main__"}
 
 
@@ -23,7 +25,7 @@ def room_of(module: str) -> str | None:
     parts = module.split(".")
     if parts[0] != "perdure" or (len(parts) > 1 and parts[1] in NO_ROOM):
         return None
-    is_room = len(parts) > 1 and (SOURCE / parts[1]).is_dir()
+    is_room = len(parts) > 1 and parts[1] not in PUBLIC_PACKAGES and (SOURCE / parts[1]).is_dir()
     return parts[1] if is_room else SDK_MODULES
 
 

@@ -206,6 +206,19 @@ class BotoClientError(InvocationError):
         self.error = error
         self.response_metadata = response_metadata
 
+    @classmethod
+    def from_exception(cls, exception: Exception) -> Self:
+        """The failure of a call that raised `exception`, of boto3 or of another client.
+
+        Only a service's refusal that would be repeated ends the execution: an HTTP status of 4xx other than 429, or a
+        key that can't be used. A stale token, an error of the service and a lost connection end the invocation.
+        """
+        response = getattr(exception, "response", None)
+        if not isinstance(response, dict):
+            return cls(str(exception))
+        error, metadata = response.get("Error"), response.get("ResponseMetadata")
+        return cls(str(exception), _category(error or {}, (metadata or {}).get("HTTPStatusCode")), error, metadata)
+
     def is_retryable(self) -> bool:
         return self.error_category is DurableApiErrorCategory.INVOCATION
 
@@ -217,8 +230,38 @@ class BotoClientError(InvocationError):
         return {key: value for key, value in extras.items() if value}
 
 
+def _category(error: dict[str, Any], http_status: int | None) -> DurableApiErrorCategory:
+    is_stale = error.get("Code") == "InvalidParameterValueException" and str(error.get("Message") or "").startswith(
+        "Invalid checkpoint token"
+    )
+    is_refusal = http_status is not None and 400 <= http_status < 500 and http_status != 429
+    if error.get("Code") in _UNUSABLE_KEY or (is_refusal and not is_stale):
+        return DurableApiErrorCategory.EXECUTION
+    return DurableApiErrorCategory.INVOCATION
+
+
+_UNUSABLE_KEY = frozenset(
+    {
+        "KMSAccessDeniedException",
+        "KMSDisabledException",
+        "KMSInvalidStateException",
+        "KMSNotFoundException",
+    }
+)
+
+
 class CheckpointError(BotoClientError):
     """A checkpoint was refused or did not arrive."""
+
+    def __init__(
+        self,
+        message: str,
+        error_category: DurableApiErrorCategory = DurableApiErrorCategory.INVOCATION,
+        error: dict[str, Any] | None = None,
+        response_metadata: dict[str, Any] | None = None,
+        termination_reason: TerminationReason = TerminationReason.CHECKPOINT_FAILED,
+    ) -> None:
+        super().__init__(message, error_category, error, response_metadata, termination_reason)
 
 
 class GetExecutionStateError(BotoClientError):

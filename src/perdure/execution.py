@@ -4,21 +4,40 @@ import re
 import sys
 from collections.abc import Callable
 from functools import wraps
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from perdure.config import to_word
 from perdure.context import DurableContext
-from perdure.exceptions import ExecutionError, ValidationError
+from perdure.exceptions import ValidationError
 from perdure.sdk.arity import is_async
 from perdure.sdk.invocation import Definition, InvocationStatus
 from perdure.sdk.misuse import Guard
 
 if TYPE_CHECKING:
     from perdure.config import RetryStrategy
+    from perdure.lambda_service import (
+        DurableExecutionInvocationOutput as DurableExecutionInvocationOutput,
+        DurableServiceClient,
+    )
+    from perdure.sdk.boto3_client import Boto3LambdaClient
+    from perdure.sdk.event import (
+        DurableExecutionInvocationInput as DurableExecutionInvocationInput,
+        DurableExecutionInvocationInputWithClient as DurableExecutionInvocationInputWithClient,
+        InitialExecutionState as InitialExecutionState,
+    )
     from perdure.serdes import SerDes
     from perdure.types import LoggerInterface
 
-__all__ = ["InvocationStatus", "definition_of", "durable_execution"]
+_HOMES: Final = {
+    "DurableExecutionInvocationInput": "perdure.sdk.event",
+    "DurableExecutionInvocationInputWithClient": "perdure.sdk.event",
+    "DurableExecutionInvocationOutput": "perdure.lambda_service",
+    "InitialExecutionState": "perdure.sdk.event",
+}
+"""Loaded when they are first used: a function that runs elsewhere than on Lambda needs none of them."""
+
+__all__ = ["InvocationStatus", "definition_of", "durable_execution", *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 T = TypeVar("T")
 Handler = Callable[[Any, DurableContext], Any]
@@ -40,6 +59,8 @@ def durable_execution(
     output_serdes: "SerDes[Any] | None" = None,
     retry_strategy: "RetryStrategy | None" = None,
     logger: "LoggerInterface | None" = None,
+    client: "DurableServiceClient | None" = None,
+    boto3_client: "Boto3LambdaClient | None" = None,
 ) -> Callable[[Handler], Callable[[Any, Any], Any]]: ...
 
 
@@ -53,6 +74,8 @@ def durable_execution(
     output_serdes: "SerDes[Any] | None" = None,
     retry_strategy: "RetryStrategy | None" = None,
     logger: "LoggerInterface | None" = None,
+    client: "DurableServiceClient | None" = None,
+    boto3_client: "Boto3LambdaClient | None" = None,
 ) -> Any:
     """Mark `handler(event, context)` as a durable function.
 
@@ -60,7 +83,19 @@ def durable_execution(
     and `retry_strategy` are the defaults of its steps, `input_serdes` and `output_serdes` read its input and write its
     result (plain JSON), `logger` takes the place of the root logger. `guard` says what happens when a context is used
     where it must not be: "error", "warn" or "off".
+
+    On Lambda, and whatever invokes functions as Lambda does, the result is the function's entry point:
+    `handler(event, lambda_context)` runs one invocation and answers with its status. It reaches the service through
+    `client`, or through boto3's Lambda client: the given `boto3_client`, or one of its own that is made when needed.
     """
+    if client is not None and boto3_client is not None:
+        raise ValidationError("give durable_execution either `client` or `boto3_client`, not both")
+
+    service = client
+    if boto3_client is not None:
+        from perdure.sdk.boto3_client import LambdaClient
+
+        service = LambdaClient(boto3_client)
 
     def decorate(handler: Handler) -> Callable[[Any, Any], Any]:
         if not callable(handler):
@@ -82,16 +117,22 @@ def durable_execution(
 
         @wraps(handler)
         def invoked(event: Any, lambda_context: Any = None) -> Any:
-            raise ExecutionError(
-                f"unexpected payload: {definition.name!r} is a durable function and was called as an ordinary one. "
-                "Check that durability is enabled where it is deployed; to run it here use `perdure run`, "
-                "or perdure.open"
-            )
+            from perdure.sdk.entry import invoke
+
+            return invoke(definition, event, lambda_context, service)
 
         invoked.__perdure__ = definition  # type: ignore[attr-defined]
         return invoked
 
     return decorate if func is None else decorate(func)
+
+
+def __getattr__(name: str) -> Any:
+    """Load the objects of events and answers from their homes."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(home), name)
 
 
 def definition_of(handler: object) -> Definition | None:

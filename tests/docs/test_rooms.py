@@ -11,8 +11,8 @@ MAY_IMPORT = {
     "engine": {"model"},
     "store": {"model"},
     "service": {"engine", "store", "model"},
-    "sdk": {"model", "sdk (public modules)"},
-    "sdk (public modules)": {"model", "sdk", "worker"},
+    "sdk": {"model", "wire", "sdk (public modules)"},
+    "sdk (public modules)": {"model", "wire", "sdk", "worker"},
     "worker": {"service", "sdk", "sdk (public modules)", "engine", "store", "model"},
     "cli": {"worker", "service", "sdk", "sdk (public modules)", "engine", "store", "wire", "model"},
 }

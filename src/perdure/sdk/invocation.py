@@ -63,9 +63,12 @@ class InvocationInput(msgspec.Struct, frozen=True):
 
 
 class InvocationStatus(Word):
+    """How an invocation ended. RETRY, that it raised, is what those are told who watch it; no answer has it."""
+
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
     PENDING = "PENDING"
+    RETRY = "RETRY"
 
 
 class InvocationAnswer(msgspec.Struct, frozen=True):

@@ -1,10 +1,10 @@
 """What differs between the places where JSON is written: how a time looks, and whether payloads are shown.
 
 Source of the three encodings: Lambda API 2025-12-01. Bodies of the API hold seconds, the event that a function is
-invoked with holds milliseconds; people are shown ISO 8601.
+invoked with holds milliseconds; people are shown ISO 8601. What a function is given may be in any of them.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -61,6 +61,38 @@ class IsoText:
         return round((at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
+class AnyTime(Milliseconds):
+    """Written as milliseconds; read in whatever way services and clients hand times to a function.
+
+    That is a datetime, ISO text, or a number: of seconds if it is under 10^11, which is the year 5138 in seconds and
+    1973 in milliseconds.
+    """
+
+    def read(self, value: Any, where: str) -> int:
+        if type(value) is int and value >= SECONDS_END:
+            return value
+        if isinstance(value, datetime):
+            return to_ms(value)
+        if isinstance(value, float) and value >= SECONDS_END:
+            return round(value)
+        return Seconds().read(value, where)
+
+
+SECONDS_END: Final = 10**11
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+
+
+def to_ms(at: datetime) -> int:
+    """Whole milliseconds since the epoch; a datetime without a zone is taken as UTC."""
+    return ((at if at.tzinfo is not None else at.replace(tzinfo=UTC)) - _EPOCH) // _MILLISECOND
+
+
+def from_ms(at_ms: int) -> datetime:
+    """The moment in UTC, exact to the millisecond."""
+    return _EPOCH + at_ms * _MILLISECOND
+
+
 class Form(msgspec.Struct, frozen=True):
     """How one document is written. Without `is_data_shown`, payloads and errors are left out."""
 
@@ -74,3 +106,4 @@ class Form(msgspec.Struct, frozen=True):
 API: Final = Form(Seconds())
 FUNCTION: Final = Form(Milliseconds())
 PEOPLE: Final = Form(IsoText())
+ANY: Final = Form(AnyTime())

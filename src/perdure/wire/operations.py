@@ -106,8 +106,12 @@ def write_operation(operation: op.Operation, form: Form) -> Json:
     return {"Id": written.pop("Id"), "Type": str(operation.type), **written}
 
 
-def read_operation(value: Any, form: Form, number: int, where: str = "Operation") -> op.Operation:
+def read_operation(
+    value: Any, form: Form, number: int, where: str = "Operation", *, start_ms: int | None = None
+) -> op.Operation:
     """An operation from the outside; `number` is its place among those of its execution.
+
+    With `start_ms`, the time of its start may be absent, and is this one then.
 
     Raises InvalidParameterValue, which names the member that can't be.
     """
@@ -117,5 +121,6 @@ def read_operation(value: Any, form: Form, number: int, where: str = "Operation"
     except ValueError:
         known = ", ".join(op.OperationType)
         raise InvalidParameterValue(f"{where}.Type must be one of {known}, not {given.get('Type')!r:.80}") from None
-    operation: op.Operation = shape.read(given, form, where, number=number)
+    assumed = {"number": number} if start_ms is None else {"number": number, "start_ms": start_ms}
+    operation: op.Operation = shape.read(given, form, where, **assumed)
     return operation

@@ -17,7 +17,13 @@ Json = dict[str, Any]
 
 
 class Kind(Protocol):
-    """What a member's value is: how it is written, and read from the outside, where `where` names it."""
+    """What a member's value is: how it is written, and read from the outside, where `where` names it.
+
+    A value of the type `as_is` is read as it is; with None, all are looked at.
+    """
+
+    @property
+    def as_is(self) -> type | None: ...
 
     def write(self, value: Any, form: Form) -> Any: ...
 
@@ -28,20 +34,22 @@ class _Plain:
     """A value that JSON has itself."""
 
     def __init__(self, python: type, words: str) -> None:
-        self._python = python
+        self.as_is: type | None = python
         self._words = words
 
     def write(self, value: Any, form: Form) -> Any:
         return value
 
     def read(self, value: Any, form: Form, where: str) -> Any:
-        if type(value) is not self._python:
+        if type(value) is not self.as_is:
             raise InvalidParameterValue(f"{where} must be {self._words}, not {value!r:.80}")
         return value
 
 
 class _Time:
     """Milliseconds since the epoch, as the form writes them."""
+
+    as_is: type | None = None
 
     def write(self, value: int, form: Form) -> Any:
         return form.times.write(value)
@@ -59,22 +67,26 @@ TIME: Final = _Time()
 class OneOf:
     """A word of an enumeration."""
 
-    def __init__(self, words: type[str]) -> None:
-        self._words = words
+    as_is: type | None = None
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self._words = {str(word): word for word in words}
 
     def write(self, value: Any, form: Form) -> Any:
         return str(value)
 
     def read(self, value: Any, form: Form, where: str) -> Any:
-        try:
-            return self._words(value)
-        except ValueError:
-            known = ", ".join(str(word) for word in self._words)  # type: ignore[attr-defined]
-            raise InvalidParameterValue(f"{where} must be one of {known}, not {value!r:.80}") from None
+        word = self._words.get(value) if isinstance(value, str) else None
+        if word is None:
+            known = ", ".join(self._words)
+            raise InvalidParameterValue(f"{where} must be one of {known}, not {value!r:.80}")
+        return word
 
 
 class ListOf:
     """A list, kept as a tuple."""
+
+    as_is: type | None = None
 
     def __init__(self, kind: Kind) -> None:
         self._kind = kind
@@ -105,7 +117,11 @@ class Member(msgspec.Struct, frozen=True):
 
     def read(self, given: Json, form: Form, where: str, into: Json) -> None:
         found = given.get(self.name)
-        if found is not None:
+        if found is None:
+            return
+        if type(found) is self.kind.as_is:
+            into[self.attribute] = found
+        else:
             into[self.attribute] = self.kind.read(found, form, f"{where}.{self.name}" if where else self.name)
 
 
@@ -166,6 +182,8 @@ def write_all(members: Iterable[Writable], value: Any, form: Form) -> Json:
 
 class Shape(Generic[T]):
     """A struct of the model and its members on the wire; also the kind of a member that holds such a struct."""
+
+    as_is: type | None = None
 
     def __init__(self, model: type[T], *members: AnyMember, assumed: Mapping[str, Any] | None = None) -> None:
         """`assumed` are the attributes that the wire doesn't carry and the model wants."""

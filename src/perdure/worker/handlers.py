@@ -92,6 +92,8 @@ def _outcome_of(answer: InvocationAnswer) -> cmd.Outcome:
             return cmd.Failed(answer.error)
         case InvocationStatus.PENDING:
             return cmd.Pending()
+        case InvocationStatus.RETRY:
+            raise AssertionError("an invocation that is to be tried again has raised")
 
 
 def answer_call(call: Call, function: Callable[[Any, Any], Any]) -> None:

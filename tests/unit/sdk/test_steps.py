@@ -90,7 +90,7 @@ def test_a_durable_step_keeps_the_face_of_its_function() -> None:
 def test_the_name_may_come_first() -> None:
     @durable_execution
     def handler(event: Any, context: DurableContext) -> Any:
-        return context.step("named", lambda _: 1)  # type: ignore[call-overload]
+        return context.step("named", lambda _: 1)
 
     assert Local(handler).run().op("named").result == "1"
 

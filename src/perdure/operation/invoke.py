@@ -1,0 +1,5 @@
+"""invoke: another function and its result."""
+
+from perdure.sdk.operations.invoke import invoke
+
+__all__ = ["invoke"]
