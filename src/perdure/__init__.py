@@ -17,6 +17,32 @@ from typing import TYPE_CHECKING, Any, Final
 from perdure.__about__ import __version__
 
 if TYPE_CHECKING:
+    from perdure.async_context import (
+        AsyncCallback as AsyncCallback,
+        AsyncDurableContext as AsyncDurableContext,
+    )
+    from perdure.batches import (
+        BatchedInput as BatchedInput,
+        BatchItemStatus as BatchItemStatus,
+        CompletionConfig as CompletionConfig,
+        CompletionDecision as CompletionDecision,
+        CompletionItemStatus as CompletionItemStatus,
+        CompletionOutcome as CompletionOutcome,
+        CompletionStatus as CompletionStatus,
+        ItemBatcher as ItemBatcher,
+        MapConfig as MapConfig,
+        NestingType as NestingType,
+        ParallelBranch as ParallelBranch,
+        ParallelConfig as ParallelConfig,
+        complete_batch as complete_batch,
+        continue_batch as continue_batch,
+    )
+    from perdure.concurrency.models import (
+        BatchCompletionError as BatchCompletionError,
+        BatchItem as BatchItem,
+        BatchResult as BatchResult,
+        CompletionReason as CompletionReason,
+    )
     from perdure.config import (
         CallbackConfig as CallbackConfig,
         ChildConfig as ChildConfig,
@@ -31,6 +57,7 @@ if TYPE_CHECKING:
         Callback as Callback,
         DurableContext as DurableContext,
         StepContext as StepContext,
+        durable_parallel_branch as durable_parallel_branch,
         durable_step as durable_step,
         durable_wait_for_callback as durable_wait_for_callback,
         durable_with_child_context as durable_with_child_context,
@@ -53,6 +80,7 @@ if TYPE_CHECKING:
         InvokeError as InvokeError,
         NonDeterministicExecutionError as NonDeterministicExecutionError,
         PluginLoadError as PluginLoadError,
+        PromiseCombinatorError as PromiseCombinatorError,
         RetryableSerDesError as RetryableSerDesError,
         SerDesError as SerDesError,
         StepError as StepError,
@@ -61,6 +89,11 @@ if TYPE_CHECKING:
         WaitForConditionError as WaitForConditionError,
     )
     from perdure.execution import durable_execution as durable_execution
+    from perdure.futures import (
+        AsyncDurableFuture as AsyncDurableFuture,
+        DurableFuture as DurableFuture,
+        Settled as Settled,
+    )
     from perdure.retries import (
         LinearRetryStrategyConfig as LinearRetryStrategyConfig,
         RetryDecision as RetryDecision,
@@ -92,6 +125,37 @@ if TYPE_CHECKING:
     from perdure.worker.embedded import Execution as Execution, Perdure as Perdure, open as open  # noqa: A004
 
 _HOMES: Final = {
+    "perdure.async_context": (
+        "AsyncCallback",
+        "AsyncDurableContext",
+    ),
+    "perdure.batches": (
+        "BatchItemStatus",
+        "BatchedInput",
+        "CompletionConfig",
+        "CompletionDecision",
+        "CompletionItemStatus",
+        "CompletionOutcome",
+        "CompletionStatus",
+        "ItemBatcher",
+        "MapConfig",
+        "NestingType",
+        "ParallelBranch",
+        "ParallelConfig",
+        "complete_batch",
+        "continue_batch",
+    ),
+    "perdure.concurrency.models": (
+        "BatchCompletionError",
+        "BatchItem",
+        "BatchResult",
+        "CompletionReason",
+    ),
+    "perdure.futures": (
+        "AsyncDurableFuture",
+        "DurableFuture",
+        "Settled",
+    ),
     "perdure.config": (
         "CallbackConfig",
         "ChildConfig",
@@ -106,6 +170,7 @@ _HOMES: Final = {
         "Callback",
         "DurableContext",
         "StepContext",
+        "durable_parallel_branch",
         "durable_step",
         "durable_wait_for_callback",
         "durable_with_child_context",
@@ -128,6 +193,7 @@ _HOMES: Final = {
         "InvokeError",
         "NonDeterministicExecutionError",
         "PluginLoadError",
+        "PromiseCombinatorError",
         "RetryableSerDesError",
         "SerDesError",
         "StepError",

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from perdure.config import (
     CallbackConfig,
@@ -13,9 +13,9 @@ from perdure.config import (
     StepConfig,
     WaitForCallbackConfig,
 )
-from perdure.exceptions import SuspendExecution
+from perdure.exceptions import ContextUsageError, SuspendExecution, ValidationError
 from perdure.model.operation import Callback as CallbackRecord
-from perdure.sdk.calls import Calls
+from perdure.sdk.calls import Calls, with_arguments
 from perdure.sdk.drivers.running import run_blocking
 from perdure.sdk.journal import Begun
 from perdure.sdk.operations.callback import callback_result
@@ -24,6 +24,9 @@ from perdure.types import StepContext, WaitForCallbackContext
 if TYPE_CHECKING:
     from perdure.batches import MapConfig, ParallelBranch, ParallelConfig
     from perdure.concurrency.models import BatchResult
+    from perdure.futures import DurableFuture, Settled
+    from perdure.sdk.drivers.blocking import BlockingDriver
+    from perdure.sdk.starting import Starter
     from perdure.serdes import SerDes
     from perdure.waits import WaitForConditionConfig
 
@@ -32,6 +35,7 @@ __all__ = [
     "DurableContext",
     "ExecutionContext",
     "StepContext",
+    "durable_parallel_branch",
     "durable_step",
     "durable_wait_for_callback",
     "durable_with_child_context",
@@ -221,12 +225,111 @@ class DurableContext(Calls):
         result: T = self._run(self._wait_for_condition(check, config, name))
         return result
 
+    # --- several at once -----------------------------------------------------------------------------------------
+
+    @property
+    def start(self) -> "Starter":
+        """Begin an operation without waiting for it: `future = context.start.step(f)`, later `future.result()`."""
+        from perdure.sdk.starting import Starter
+
+        return Starter(self)
+
+    def child(self, func: "Callable[Concatenate[DurableContext, P], T]", *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `func(context, *args, **kwargs)` in a child context."""
+        result: T = self._run(self._child(with_arguments(func, args, kwargs), None, None))
+        return result
+
+    def gather(self, *futures: "DurableFuture[T]") -> tuple[T, ...]:
+        """The results of all, in their order; raises what the first of them in this order raised. Records nothing."""
+        return tuple(future.result() for future in futures)
+
+    def all(self, *futures: "DurableFuture[T] | Callback[T]", name: str | None = None) -> tuple[T, ...]:
+        """The results of all, once all are there. Raises PromiseCombinatorError as soon as one has failed."""
+        from perdure.sdk.operations.combine import all_of
+
+        result: tuple[T, ...] = self._combined("all", all_of, futures, name)
+        return result
+
+    def all_settled(self, *futures: "DurableFuture[T] | Callback[T]", name: str | None = None) -> "list[Settled[T]]":
+        """How each of them ended, once all have."""
+        from perdure.sdk.operations.combine import all_settled_of
+
+        result: list[Settled[T]] = self._combined("all_settled", all_settled_of, futures, name)
+        return result
+
+    def any(self, *futures: "DurableFuture[T] | Callback[T]", name: str | None = None) -> T:
+        """The result of the first that succeeds. Raises PromiseCombinatorError if all fail."""
+        from perdure.sdk.operations.combine import any_of
+
+        result: T = self._combined("any", any_of, futures, name)
+        return result
+
+    def race(self, *futures: "DurableFuture[T] | Callback[T]", name: str | None = None) -> T:
+        """The result of the first that ends; which one that was is recorded.
+
+        `context.race(callback, context.start.wait(60))` waits for a callback, but at most a minute.
+        Raises PromiseCombinatorError if the first failed.
+        """
+        from perdure.sdk.operations.combine import race_of
+
+        result: T = self._combined("race", race_of, futures, name)
+        return result
+
+    def as_completed(
+        self, *futures: "DurableFuture[T] | Callback[T]", name: str | None = None
+    ) -> "Iterator[DurableFuture[T]]":
+        """The futures in the order in which they end; the order is recorded, and the same in every replay."""
+        from perdure.sdk.operations.combine import first_of
+
+        left = [self._as_future(each) for each in futures]
+        for each in left:
+            each.use()
+        while left:
+            self._check("as_completed", name)
+            yield left.pop(self._run(first_of(self._session, self._scope, left, name or None)))
+
+    def _combined(self, call: str, combine: Any, given: Sequence[Any], name: str | None) -> Any:
+        futures = [self._as_future(each) for each in given]
+        if not futures and call in ("any", "race"):
+            raise ValidationError(f"{call} needs at least one future")
+        self._check(call, name)
+        for each in futures:
+            if each.scope is not self._scope:
+                raise ContextUsageError(f"{call} was given {each.call} of {each.scope} on {self._scope}: use it there")
+            each.use()
+        return self._run(combine(self._session, self._scope, futures, name or None))
+
+    def _as_future(self, given: Any) -> "DurableFuture[Any]":
+        from perdure.futures import DurableFuture
+
+        if isinstance(given, DurableFuture):
+            return given
+        if isinstance(given, Callback):
+            begun = partial(callback_result, self._session, given.operation_id, given.serdes)
+            return self._begin(begun, "create_callback", None, light=True)
+        raise ValidationError(f"a future of context.start or a callback is needed, not {given!r}")
+
+    def _begin(self, begun: Begun[Any], call: str, name: str | None, *, light: bool = False) -> "DurableFuture[Any]":
+        from perdure.futures import DurableFuture
+
+        what = f"context.start.{call}({name!r})" if name else f"context.start.{call}(…)"
+        future: DurableFuture[Any] = DurableFuture(begun, self._scope, what, self._driver, self._run)
+        future.start(light=light)
+        return future
+
+    @property
+    def _driver(self) -> "BlockingDriver":
+        return cast("BlockingDriver", self._session.driver)
+
     def _run(self, begun: Begun[Any]) -> Any:
         try:
             return run_blocking(begun())
         except SuspendExecution as suspended:
-            self._scope.suspended = suspended
-            raise
+            scope = self._scope
+            if scope.group is not None:
+                suspended = self._driver.drain(scope, suspended)
+            scope.suspended = suspended
+            raise suspended from None
 
 
 # --- decorators --------------------------------------------------------------------------------------------------
@@ -274,3 +377,32 @@ def durable_wait_for_callback(
         return _bound(func, lambda callback_id, context: func(callback_id, context, *args, **kwargs))
 
     return bind
+
+
+@overload
+def durable_parallel_branch(name: Callable[Concatenate[DurableContext, P], T]) -> "Callable[P, ParallelBranch[T]]": ...
+
+
+@overload
+def durable_parallel_branch(
+    name: str | None = None,
+) -> "Callable[[Callable[Concatenate[DurableContext, P], T]], Callable[P, ParallelBranch[T]]]": ...
+
+
+def durable_parallel_branch(name: Any = None) -> Any:
+    """Make a function of a branch: called with its other arguments, it gives what `context.parallel` takes.
+
+    Without a `name` the branch is recorded as `parallel-branch-{index}`.
+    """
+
+    def decorate(func: Callable[Concatenate[DurableContext, P], T]) -> "Callable[P, ParallelBranch[T]]":
+        from perdure.batches import ParallelBranch
+
+        @wraps(func)
+        def bind(*args: P.args, **kwargs: P.kwargs) -> "ParallelBranch[T]":
+            call = _bound(func, lambda context: func(context, *args, **kwargs))
+            return ParallelBranch(call, name if isinstance(name, str) else None)
+
+        return bind
+
+    return decorate(name) if callable(name) else decorate

@@ -102,6 +102,10 @@ class InvalidStateError(DurableExecutionsError):
     """An object was used at a moment when it can't be."""
 
 
+class DurableCancelledError(DurableExecutionsError):
+    """Asked for the outcome of a future that was cancelled."""
+
+
 class OrderedLockError(DurableExecutionsError):
     """A lock was left in disorder."""
 
@@ -338,6 +342,10 @@ class ChildContextError(DurableOperationError):
     """A child context failed."""
 
 
+class PromiseCombinatorError(DurableOperationError):
+    """What `all`, `any` or `race` waited for has failed; `__cause__` is what it failed with."""
+
+
 class WaitForConditionError(DurableOperationError):
     """A condition could not be checked, or was not met in the allowed number of polls."""
 
@@ -432,6 +440,7 @@ for _kind in (
     InvokeError,
     ChildContextError,
     WaitForConditionError,
+    PromiseCombinatorError,
     CallbackError,
     CallbackExternalError,
     CallbackTimeoutError,

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
 from perdure.config import to_word
 from perdure.context import DurableContext
@@ -15,6 +15,7 @@ from perdure.sdk.invocation import Definition, InvocationStatus
 from perdure.sdk.misuse import Guard
 
 if TYPE_CHECKING:
+    from perdure.async_context import AsyncDurableContext
     from perdure.config import RetryStrategy
     from perdure.lambda_service import (
         DurableExecutionInvocationOutput as DurableExecutionInvocationOutput,
@@ -40,7 +41,7 @@ _HOMES: Final = {
 __all__ = ["InvocationStatus", "definition_of", "durable_execution", *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 T = TypeVar("T")
-Handler = Callable[[Any, DurableContext], Any]
+Handler = Callable[[Any, DurableContext], Any] | Callable[[Any, "AsyncDurableContext"], Any]
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
@@ -115,7 +116,7 @@ def durable_execution(
             rule = "1 to 64 of the characters a-z, A-Z, 0-9, '-' and '_'"
             raise ValidationError(f"a function's name must be {rule}, not {definition.name!r}")
 
-        @wraps(handler)
+        @wraps(cast("Callable[..., Any]", handler))
         def invoked(event: Any, lambda_context: Any = None) -> Any:
             from perdure.sdk.entry import invoke
 

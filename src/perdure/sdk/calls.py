@@ -115,7 +115,6 @@ class Calls:
         func: Callable[..., Any],
         name: str | None,
         config: ChildConfig[Any] | None,
-        arguments: tuple[Any, ...] = (),
     ) -> Operation:
         func, name = func_and_name(func, name, "run_in_child_context")
         require_context(func, "the function of run_in_child_context")
@@ -125,7 +124,7 @@ class Calls:
 
         async def body(scope: Scope) -> Any:
             context = make(session, scope)
-            return await session.driver.enter(lambda: func(context, *arguments), func)
+            return await session.driver.enter(lambda: func(context), func)
 
         if how.is_virtual:
             return virtual_child(session, self._scope, body, name)
@@ -172,6 +171,16 @@ class Calls:
             misuse.check(scope, call, name, self._session)
         if scope.suspended is not None:
             raise scope.suspended
+
+
+def with_arguments(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[..., Any]:
+    """A function of the context alone; it keeps the annotations of `func`, and no name."""
+
+    def call(context: Any) -> Any:
+        return func(context, *args, **kwargs)
+
+    call._original_function = func  # type: ignore[attr-defined]
+    return call
 
 
 def func_and_name(func: Any, name: Any, call: str) -> tuple[Callable[..., Any], str | None]:

@@ -25,6 +25,7 @@ from perdure.sdk.drivers.linger import Linger
 from perdure.sdk.drivers.protocol import Driver
 from perdure.sdk.errors import error_object
 from perdure.sdk.journal import Journal
+from perdure.sdk.leaving import check_nothing_unused
 from perdure.sdk.misuse import Guard, active
 from perdure.sdk.scope import Scope
 from perdure.sdk.session import Session
@@ -108,12 +109,13 @@ def run_invocation(
     run = Run(definition, given, journal, driver, lambda_context)
     token = active.set(run.scope)
     try:
-        answer = run.succeeded(definition.handler(run.event(), DurableContext(run.session, run.scope)))
+        answer = run.ended(definition.handler(run.event(), DurableContext(run.session, run.scope)))
     except BaseException as error:  # noqa: BLE001 - whatever the handler raises ends the execution or the invocation
         answer = run.answer_for(error)
     finally:
         active.reset(token)
         run.scope.is_closed = run.scope.suspended is None
+        driver.leave(run.scope)
         rest = driver.finish()
     return run.settled(answer, driver, rest)
 
@@ -138,11 +140,11 @@ async def run_on_loop(
         current_driver.set(driver)
         context = AsyncDurableContext(run.session, run.scope)
         try:
-            return run.succeeded(await definition.handler(run.event(), context))
+            return run.ended(await definition.handler(run.event(), context))
         except BaseException as error:  # noqa: BLE001 - whatever the handler raises ends the execution or the invocation
             return run.answer_for(error)
 
-    main = driver.spawn(handle())
+    main = driver.main = driver.spawn(handle())
     try:
         await asyncio.wait({main})
     finally:
@@ -203,7 +205,10 @@ class Run:
 
         return read_input_as(wanted, self._value)
 
-    def succeeded(self, result: Any) -> InvocationAnswer:
+    def ended(self, result: Any) -> InvocationAnswer:
+        """The answer to what the handler returned."""
+        if self.scope.unused and self.scope.suspended is None:
+            check_nothing_unused(self.session, self.scope)
         serdes = self._definition.output_serdes
         text = to_json(result) if serdes is None else serdes.serialize(result, SerDesContext("", self._given.arn))
         return InvocationAnswer(InvocationStatus.SUCCEEDED, text)

@@ -37,7 +37,7 @@ def _make_task(loop: asyncio.AbstractEventLoop, coro: Any, **more: Any) -> async
 
 
 def run_here(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine to its end on this thread's loop; if a loop is running here already, on that of another thread."""
+    """Run a coroutine to its end on this thread's loop; if that is running already, on the one of another thread."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -1,6 +1,7 @@
 """Where in the tree of contexts the code is: the counter that ids come from, and what has become of the context."""
 
 import itertools
+from typing import Any
 
 from perdure.exceptions import SuspendExecution
 
@@ -10,11 +11,13 @@ class Scope:
 
     The two differ in a virtual context, which records nothing itself. `owner` is the thread or task that runs the
     context's function; None while nobody does. `suspended` is set once the context can't go on in this invocation,
-    `is_closed` once it has recorded its end.
+    `is_closed` once it has recorded its end. `unused` are the futures made in it that nobody has asked for, and
+    `group` runs those that were started, in threads.
     """
 
     __slots__ = (
         "counter",
+        "group",
         "is_closed",
         "is_replaying",
         "is_virtual",
@@ -24,7 +27,9 @@ class Scope:
         "owner",
         "parent_id",
         "prefix",
+        "settled",
         "suspended",
+        "unused",
         "upcoming",
     )
 
@@ -50,6 +55,9 @@ class Scope:
         self.upcoming: tuple[int, str] | None = None
         self.suspended: SuspendExecution | None = None
         self.is_closed = False
+        self.unused: dict[Any, None] | None = None
+        self.settled = 0
+        self.group: Any = None
 
     @property
     def is_orphaned(self) -> bool:

@@ -18,11 +18,13 @@ from perdure.sdk.invocation import (
     InvocationInput,
     InvocationStatus,
     run_invocation,
+    run_on_loop,
     to_json,
 )
 from perdure.service.invocation import Call, Invocation
 from perdure.service.service import Service
 from perdure.worker.client import InProcessClient
+from perdure.worker.loop import in_thread
 
 
 class LocalContext:
@@ -52,7 +54,29 @@ def run_and_end(
     linger: Linger | None = None,
 ) -> None:
     """Run the handler of an invocation and have its outcome recorded; raises only what the store raises."""
-    outcome, updates = _run(invocation, definition, client, linger)
+    end(service, invocation, client, *_run(invocation, definition, client, linger))
+
+
+async def run_on_loop_and_end(
+    service: Service, invocation: Invocation, definition: Definition, client: InProcessClient
+) -> None:
+    """The same for an `async def` handler, on the loop that is running; the service is called in threads."""
+    try:
+        answer = await run_on_loop(definition, _given(invocation), client, lambda_context=LocalContext(invocation))
+        outcome, updates = _ended(answer, client)
+    except BaseException as error:  # noqa: BLE001 - an invocation that raises is one that failed
+        outcome, updates = _crashed(error), ()
+    await in_thread(lambda: end(service, invocation, client, outcome, updates))
+
+
+def end(
+    service: Service,
+    invocation: Invocation,
+    client: InProcessClient,
+    outcome: cmd.Outcome,
+    updates: tuple[OperationUpdate, ...],
+) -> None:
+    """Have the outcome of an invocation recorded."""
     try:
         service.end_invocation(invocation, client.token, outcome, updates)
     except InvalidParameterValue as error:
@@ -63,7 +87,18 @@ def run_and_end(
 def _run(
     invocation: Invocation, definition: Definition, client: InProcessClient, linger: Linger | None
 ) -> tuple[cmd.Outcome, tuple[OperationUpdate, ...]]:
-    given = InvocationInput(
+    given = _given(invocation)
+    lambda_context = LocalContext(invocation)
+    run = lambda: run_invocation(definition, given, client, linger=linger, lambda_context=lambda_context)  # noqa: E731
+    try:
+        answer = contextvars.copy_context().run(run)
+    except BaseException as error:  # noqa: BLE001 - an invocation that raises is one that failed
+        return _crashed(error), ()
+    return _ended(answer, client)
+
+
+def _given(invocation: Invocation) -> InvocationInput:
+    return InvocationInput(
         invocation.arn,
         invocation.execution_id,
         invocation.name,
@@ -71,14 +106,15 @@ def _run(
         invocation.operations,
         invocation.updated_ids,
     )
-    lambda_context = LocalContext(invocation)
-    run = lambda: run_invocation(definition, given, client, linger=linger, lambda_context=lambda_context)  # noqa: E731
-    try:
-        answer = contextvars.copy_context().run(run)
-    except SystemExit as left:
-        return cmd.Crashed(ErrorObject(f"the handler left with exit code {left.code}", "Runtime.ExitError")), ()
-    except BaseException as error:  # noqa: BLE001 - an invocation that raises is one that failed
-        return cmd.Crashed(error_object(error)), ()
+
+
+def _crashed(error: BaseException) -> cmd.Outcome:
+    if isinstance(error, SystemExit):
+        return cmd.Crashed(ErrorObject(f"the handler left with exit code {error.code}", "Runtime.ExitError"))
+    return cmd.Crashed(error_object(error))
+
+
+def _ended(answer: InvocationAnswer, client: InProcessClient) -> tuple[cmd.Outcome, tuple[OperationUpdate, ...]]:
     if answer.is_interrupted and client.is_closing:
         return cmd.Released(), ()
     return _outcome_of(answer), tuple(answer.updates)

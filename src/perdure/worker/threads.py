@@ -10,12 +10,17 @@ from typing import Any, Final
 from perdure.execution import definition_of
 from perdure.model.error import ServiceError
 from perdure.sdk.drivers.linger import Linger
+from perdure.sdk.invocation import Definition
 from perdure.service.invocation import Call, Invocation
 from perdure.service.service import Service
 from perdure.worker.client import InProcessClient
-from perdure.worker.handlers import answer_call, run_and_end
+from perdure.worker.handlers import answer_call, run_and_end, run_on_loop_and_end
+from perdure.worker.loop import LoopThread
 
 log: Final = logging.getLogger("perdure.worker")
+
+LOOP_PLACES: Final = 10_000
+"""With handlers that run on the loop, and take no thread, there are more places than threads: the others queue."""
 
 THREADS: Final = 64
 """Handlers block their threads, so there are more of these than cores; a thread costs about 50 KiB once it has run."""
@@ -34,6 +39,9 @@ class ThreadWorker:
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._taken = 0
+        is_any_async = any(definition is not None and definition.is_async for definition in self._definitions.values())
+        self._places = max(LOOP_PLACES, threads) if is_any_async else threads
+        self._loop = LoopThread()
         self._waiting_threads = 0
         self._threads: list[threading.Thread] = []
         self._work: queue.SimpleQueue[Invocation | Call | None] = queue.SimpleQueue()
@@ -50,7 +58,7 @@ class ThreadWorker:
 
     def reserve(self, function: str) -> bool:
         with self._lock:
-            if self._is_closing or self._taken >= self._threads_max or self._definitions.get(function) is None:
+            if self._is_closing or self._taken >= self._places or self._definitions.get(function) is None:
                 return False
             self._taken += 1
             return True
@@ -66,7 +74,11 @@ class ThreadWorker:
                 self._idle.notify_all()
 
     def run(self, invocation: Invocation) -> None:
-        self._put(invocation)
+        definition = self._definitions[invocation.function]
+        if definition is not None and definition.is_async:
+            self._loop.submit(lambda: self._invoke_on_loop(invocation, definition))
+        else:
+            self._put(invocation)
 
     def call(self, call: Call) -> None:
         self._put(call)
@@ -104,15 +116,27 @@ class ThreadWorker:
         assert service is not None
         assert definition is not None
         client = InProcessClient(service, invocation)
-        me = threading.get_ident()
-        self._running[me] = client
+        self._running[id(client)] = client
         client.is_closing = self._is_closing
         try:
             run_and_end(service, invocation, definition, client, self._linger)
         except ServiceError:
             log.exception("the end of an invocation was refused", extra={"execution": invocation.execution_id})
         finally:
-            del self._running[me]
+            del self._running[id(client)]
+
+    async def _invoke_on_loop(self, invocation: Invocation, definition: Definition) -> None:
+        service = self._service
+        assert service is not None
+        client = InProcessClient(service, invocation)
+        self._running[id(client)] = client
+        client.is_closing = self._is_closing
+        try:
+            await run_on_loop_and_end(service, invocation, definition, client)
+        except ServiceError:
+            log.exception("the end of an invocation was refused", extra={"execution": invocation.execution_id})
+        finally:
+            del self._running[id(client)]
 
     # --- the end -------------------------------------------------------------------------------------------------
 
@@ -129,4 +153,5 @@ class ThreadWorker:
         for _ in self._threads:
             self._work.put(None)
         self._linger.close()
+        self._loop.close()
         return is_idle

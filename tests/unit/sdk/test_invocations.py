@@ -390,13 +390,6 @@ def test_a_function_is_called_after_its_file_and_itself_or_as_it_wants() -> None
         durable_execution(guard="loud")(lambda event, context: None)
 
 
-def test_an_async_handler_is_refused_at_its_decoration() -> None:
-    with pytest.raises(ValidationError, match="is an `async def` function"):
-
-        @durable_execution
-        async def handler(event: Any, context: DurableContext) -> Any: ...
-
-
 def test_the_decorated_function_keeps_its_face() -> None:
     @durable_execution
     def handler(event: Any, context: DurableContext) -> Any:

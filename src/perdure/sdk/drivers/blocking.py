@@ -8,11 +8,11 @@ from perdure.exceptions import BackgroundThreadError, InvocationError, OrphanedC
 from perdure.model.operation import Operation, OperationType, OperationUpdate
 from perdure.sdk.arity import refuse_coroutine
 from perdure.sdk.client import Client
-from perdure.sdk.drivers.crew import Crew, Group, Unit
+from perdure.sdk.drivers.crew import Crew, Ended, Group, Unit
 from perdure.sdk.drivers.linger import Linger
 from perdure.sdk.drivers.protocol import UPDATES_MAX, FanOut, Settling
 from perdure.sdk.drivers.running import run_blocking
-from perdure.sdk.journal import Journal, suspension
+from perdure.sdk.journal import Begun, Journal, suspension
 from perdure.sdk.scope import Scope
 
 __all__ = ["BlockingDriver", "Linger", "run_blocking"]
@@ -52,7 +52,8 @@ class BlockingDriver:
         refuse_coroutine(result, function)
         return cast(T, result)
 
-    enter = call
+    async def enter(self, body: Callable[[], T | Awaitable[T]], function: Callable[..., Any]) -> T:
+        return await self.call(body, function)
 
     @property
     def foreigner(self) -> str:
@@ -98,8 +99,53 @@ class BlockingDriver:
         if retried is not None:
             raise retried
 
+    def start(self, scope: Scope, key: Any, begun: Begun[Any], *, light: bool) -> Unit:
+        """Run an operation beside what its context does next; a `light` one in this thread, as far as it goes now."""
+        if scope.group is None:
+            scope.group = Group(self.crew)
+        unit = Unit(scope.group, key, begun)
+        if light:
+            scope.group.run_here(unit)
+        else:
+            scope.group.start(unit)
+        return unit
+
     async def settle(self, futures: Sequence[Settling], is_enough: Callable[[], bool]) -> None:
-        raise NotImplementedError
+        while not is_enough():
+            group = futures[0].scope.group
+            assert group is not None
+            self._settle_one(group.next())
+
+    def collect(self, scope: Scope) -> None:
+        """Settle the futures of a context that have ended by now."""
+        while scope.group is not None and (ended := scope.group.poll()) is not None:
+            self._settle_one(ended)
+
+    def _settle_one(self, ended: Ended) -> None:
+        if ended.error is not None and not isinstance(ended.error, Exception):
+            raise ended.error
+        ended.unit.key.settle(ended.outcome, ended.error)
+
+    def drain(self, scope: Scope, suspended: SuspendExecution) -> SuspendExecution:
+        """A context can't go on, but what was started in it may: wait for that. Returns what all of it waits for."""
+        group = scope.group
+        try:
+            while True:
+                self._settle_one(group.next())
+        except SuspendExecution as others:
+            due = [each.due_ms for each in (suspended, others) if each.due_ms is not None]
+            ids = suspended.operation_ids + others.operation_ids
+            self.leave(scope)
+            return suspension(str(suspended).removeprefix("waiting for "), min(due, default=None), ids)
+
+    def drop(self, unit: Unit) -> bool:
+        """Never run a unit that does not run right now."""
+        return self.crew.drop(unit)
+
+    def leave(self, scope: Scope) -> None:
+        if scope.group is not None:
+            self.crew.forget(scope.group)
+            scope.group = None
 
     # --- what is recorded ----------------------------------------------------------------------------------------
 

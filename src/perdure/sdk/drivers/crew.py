@@ -195,6 +195,20 @@ class Crew:
             self.queued -= len(group.queue)
             group.queue.clear()
 
+    def drop(self, unit: Unit) -> bool:
+        """Never run this unit again; False if it runs right now, or has ended."""
+        group = unit.group
+        with self.lock:
+            if unit in group.parked:
+                self._unpark(unit)
+            elif unit in group.queue:
+                group.queue.remove(unit)
+                self.queued -= 1
+            else:
+                return False
+            unit.is_abandoned = True
+            return True
+
     def _unpark(self, unit: Unit) -> None:
         suspended, unit.suspended = unit.suspended, None
         for operation_id in suspended.operation_ids if suspended is not None else ():
@@ -272,6 +286,7 @@ class Group:
         crew = self._crew
         while True:
             unit: Unit | None = None
+            is_refresh_due = False
             with crew.lock:
                 if self.ended:
                     return self.ended.popleft()
@@ -285,6 +300,11 @@ class Group:
                 crew.run(unit)
             elif is_refresh_due:
                 crew.refresh()
+
+    def poll(self) -> Ended | None:
+        """A unit that has ended, if there is one."""
+        with self._crew.lock:
+            return self.ended.popleft() if self.ended else None
 
     def _wait(self, crew: Crew) -> bool:
         """Wait for a change, under the lock; whether the service should be asked because something is due."""

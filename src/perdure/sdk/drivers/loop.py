@@ -21,7 +21,7 @@ from perdure.sdk.client import Client
 from perdure.sdk.drivers.linger import LINGER_S
 from perdure.sdk.drivers.pool import BODIES, CALLS, Pool
 from perdure.sdk.drivers.protocol import UPDATES_MAX, FanOut, Settling
-from perdure.sdk.drivers.quiescence import Busy, Joined, Parked, find_foreign
+from perdure.sdk.drivers.quiescence import Busy, Joined, Parked, find_going
 from perdure.sdk.journal import Journal, suspension
 from perdure.sdk.scope import Scope
 
@@ -37,9 +37,10 @@ _numbers: Final = itertools.count()
 
 
 class LoopDriver:
-    """The driver of one invocation. All of it runs on its loop's thread, but bodies that block and calls of the service.
+    """The driver of one invocation. Only what blocks runs elsewhere than on its loop's thread: bodies, calls.
 
-    `tasks` are all tasks of the invocation; the loop's task factory adds those that the author's code makes.
+    `main` is the task of the handler, `tasks` are all tasks of the invocation; the loop's task factory adds those that
+    the author's code makes.
     """
 
     def __init__(self, client: Client, journal: Journal) -> None:
@@ -61,6 +62,9 @@ class LoopDriver:
         self._linger: asyncio.TimerHandle | None = None
         self._bodies = 0
         self._is_check_due = False
+        self.main: asyncio.Task[Any] | None = None
+        self._likely: asyncio.Task[Any] | None = None
+        self._awaited: asyncio.Future[Any] | None = None
 
     def owner(self) -> object:
         return asyncio.current_task()
@@ -75,13 +79,13 @@ class LoopDriver:
         result = body() if is_async(function) else await self._in_thread(BODIES, body)
         if inspect.isawaitable(result):
             return cast(T, await result)
-        return cast(T, result)
+        return result
 
     async def enter(self, body: Callable[[], T | Awaitable[T]], function: Callable[..., Any]) -> T:
         result = body()
         if inspect.isawaitable(result):
             return cast(T, await result)
-        return cast(T, result)
+        return result
 
     async def _in_thread(self, pool: Pool, work: Callable[[], T]) -> T:
         """Run something that blocks in a thread, with this task's context variables."""
@@ -280,13 +284,18 @@ class LoopDriver:
         self._is_check_due = False
         if self._bodies or self._is_sending or self._waiters or not self._parked or self._end is not None:
             return
-        found = find_foreign(self.tasks)
-        if found is None:
+        if self.main is None or self.main.done():
+            return
+        going = find_going(self.tasks, self._likely)
+        if going is None:
             self._suspend()
-        elif isinstance(found, asyncio.Task):
-            self._check_soon()  # it is about to run
-        else:
-            found.add_done_callback(lambda _: self._check_soon())
+            return
+        self._likely = going.task
+        if going.future is None:
+            self._check_soon()
+        elif going.future is not self._awaited:
+            self._awaited = going.future
+            going.future.add_done_callback(lambda _: self._check_soon())
 
     def _suspend(self) -> None:
         waiting = list(self._all_parked())
@@ -364,8 +373,12 @@ class LoopDriver:
         while not is_enough():
             joined = Joined(loop=self._loop)
             for future in futures:
-                future.tell(joined)
+                if not future.is_settled:
+                    future.tell(joined)
             await joined
+
+    def leave(self, scope: Scope) -> None:
+        pass  # what is left of a context's tasks is cancelled with the invocation
 
     # --- the end -------------------------------------------------------------------------------------------------
 

@@ -64,6 +64,10 @@ class Driver(Protocol):
         """
         ...
 
+    def leave(self, scope: Scope) -> None:
+        """The function of a context is over: what was started in it, and has not ended, never runs again."""
+        ...
+
     async def settle(self, futures: "Sequence[Settling]", is_enough: Callable[[], bool]) -> None:
         """Return once enough of the futures have an outcome. Raises SuspendExecution if all that is left waits."""
         ...
@@ -98,8 +102,10 @@ class FanOut(Protocol):
 class Settling(Protocol):
     """Something that will have an outcome."""
 
+    is_settled: bool
+
     @property
-    def is_settled(self) -> bool: ...
+    def scope(self) -> Scope: ...
 
     def tell(self, listener: Any) -> None:
         """Have `listener.settle` called once there is an outcome."""

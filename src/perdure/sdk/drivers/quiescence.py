@@ -1,8 +1,7 @@
 """Whether the tasks of an invocation can go on by themselves, seen from what each of them waits for."""
 
 import asyncio
-from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 _WAITS: Final = {
     "taskgroups.py": None,
@@ -43,20 +42,24 @@ class Parked(Settleable):
         self.operation_id = operation_id
 
 
-def find_foreign(tasks: Iterable[asyncio.Task[Any]]) -> "asyncio.Future[Any] | None":
-    """What will let the first task go on that can: the task itself if it is about to run, or the future that it
-    waits for. None if no task can go on before a durable operation changes.
-    """
-    ours = set(tasks)
-    for task in ours:
-        if task.done():
+class Going(NamedTuple):
+    """A task that can go on, and the future that lets it; None if it is about to run."""
+
+    task: "asyncio.Task[Any]"
+    future: "asyncio.Future[Any] | None"
+
+
+def find_going(ours: "set[asyncio.Task[Any]]", likely: "asyncio.Task[Any] | None") -> Going | None:
+    """A task that can go on before a durable operation changes; None if there is none. `likely` is looked at first."""
+    for task in (likely, *ours) if likely in ours else ours:
+        if task is None or task.done():
             continue
         waiter = getattr(task, "_fut_waiter", None)
         if waiter is None:
-            return task
+            return Going(task, None)
         foreign = _foreign(task, waiter, ours)
         if foreign is not None:
-            return foreign
+            return Going(task, foreign)
     return None
 
 

@@ -26,6 +26,7 @@ from perdure.model.operation import (
 )
 from perdure.sdk.errors import error_object, rebuild_step
 from perdure.sdk.journal import Begun
+from perdure.sdk.leaving import check_nothing_unused
 from perdure.sdk.misuse import active
 from perdure.sdk.scope import Scope
 from perdure.sdk.session import INLINE_BYTES_MAX, Session
@@ -106,9 +107,13 @@ async def run_in_scope(session: Session, inner: Scope, body: Body[T]) -> T:
     inner.owner = session.driver.owner()
     token = active.set(inner)
     try:
-        return await body(inner)
+        result = await body(inner)
+        if inner.unused:
+            check_nothing_unused(session, inner)
+        return result
     finally:
         active.reset(token)
+        session.driver.leave(inner)
 
 
 class _Remade:
