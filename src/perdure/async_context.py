@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from perdure.batches import MapConfig, ParallelBranch, ParallelConfig
     from perdure.concurrency.models import BatchResult
     from perdure.futures import Settled
+    from perdure.saga import AsyncSaga
     from perdure.sdk.drivers.loop import LoopDriver
     from perdure.serdes import SerDes
     from perdure.waits import WaitForConditionConfig
@@ -219,6 +220,16 @@ class AsyncDurableContext(Calls):
         configuration's strategy says that its result is good. Raises WaitForConditionError as in blocking handlers.
         """
         return self._future(self._wait_for_condition(check, config, name), "wait_for_condition", name)
+
+    def saga(self, undo_config: StepConfig | None = None) -> "AsyncSaga":
+        """`async with context.saga() as saga:` undoes what its steps did if the block raises; see `AsyncSaga`."""
+        from perdure.saga import AsyncSaga
+
+        return AsyncSaga(self, undo_config)
+
+    def continue_as_new(self, payload: Any = None, name: str | None = None) -> AsyncDurableFuture[Any]:
+        """Go on as a new execution of this function, with a history of its own; as in blocking handlers."""
+        return self._future(self._continue_as_new(payload, name), "continue_as_new", name)
 
     # --- several at once -----------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from perdure.batches import MapConfig, ParallelBranch, ParallelConfig
     from perdure.concurrency.models import BatchResult
     from perdure.futures import DurableFuture, Settled
+    from perdure.saga import Saga
     from perdure.sdk.drivers.blocking import BlockingDriver
     from perdure.sdk.starting import Starter
     from perdure.serdes import SerDes
@@ -224,6 +225,19 @@ class DurableContext(Calls):
         """
         result: T = self._run(self._wait_for_condition(check, config, name))
         return result
+
+    def saga(self, undo_config: StepConfig | None = None) -> "Saga":
+        """`with context.saga() as saga:` undoes what its steps did if the block raises; see `Saga`."""
+        from perdure.saga import Saga
+
+        return Saga(self, undo_config)
+
+    def continue_as_new(self, payload: Any = None, name: str | None = None) -> Any:
+        """Go on as a new execution of this function, with a history of its own: `return context.continue_as_new(…)`.
+
+        What that returns, or fails with, is what this one does. This one waits for it on disk, and takes nothing else.
+        """
+        return self._run(self._continue_as_new(payload, name))
 
     # --- several at once -----------------------------------------------------------------------------------------
 

@@ -342,6 +342,14 @@ class ChildContextError(DurableOperationError):
     """A child context failed."""
 
 
+class CompensationError(DurableOperationError):
+    """A saga has failed, and could not be undone wholly. `failures` are the undo steps that failed, with their errors;
+    they are there in the run in which it was raised.
+    """
+
+    failures: "Sequence[tuple[str, Exception]]" = ()
+
+
 class PromiseCombinatorError(DurableOperationError):
     """What `all`, `any` or `race` waited for has failed; `__cause__` is what it failed with."""
 
@@ -440,6 +448,7 @@ for _kind in (
     InvokeError,
     ChildContextError,
     WaitForConditionError,
+    CompensationError,
     PromiseCombinatorError,
     CallbackError,
     CallbackExternalError,
