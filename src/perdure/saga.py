@@ -15,6 +15,7 @@ from perdure.sdk.calls import func_and_name
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from perdure.async_context import AsyncDurableContext
     from perdure.config import ChildConfig, StepConfig
     from perdure.context import DurableContext
     from perdure.types import StepContext
@@ -139,8 +140,10 @@ class Saga(_Undos["DurableContext"]):
             raise self._failed(error, failures) from error
 
 
-class AsyncSaga(_Undos["AsyncDurableContext"]):
+class AsyncSaga(_Undos[Any]):
     """The same for `async with context.saga() as saga:`."""
+
+    _context: "AsyncDurableContext"
 
     async def __aenter__(self) -> "AsyncSaga":
         return self
