@@ -350,6 +350,10 @@ class CompensationError(DurableOperationError):
     failures: "Sequence[tuple[str, Exception]]" = ()
 
 
+class DurableTimeoutError(DurableOperationError):
+    """A block took longer than its time-out."""
+
+
 class PromiseCombinatorError(DurableOperationError):
     """What `all`, `any` or `race` waited for has failed; `__cause__` is what it failed with."""
 
@@ -449,6 +453,7 @@ for _kind in (
     ChildContextError,
     WaitForConditionError,
     CompensationError,
+    DurableTimeoutError,
     PromiseCombinatorError,
     CallbackError,
     CallbackExternalError,

@@ -143,10 +143,14 @@ class Calls:
         self._check("step", name)
         return step(self._session, self._scope, func, name, config or DEFAULT_CONFIG)
 
+    @staticmethod
+    def _seconds_of(duration: DurationLike | None, units: dict[str, float]) -> int:
+        if (duration is None) == (not units):
+            raise ValidationError("timeout needs a duration, or days, hours, minutes, seconds: timeout(hours=2)")
+        return _waitable(to_duration(duration if duration is not None else units, "timeout").seconds)
+
     def _wait(self, duration: DurationLike, name: str | None) -> Operation:
-        seconds = to_duration(duration).seconds
-        if not 1 <= seconds <= EXECUTION_TIMEOUT_S_MAX:
-            raise ValidationError(f"seconds must be from 1 to {EXECUTION_TIMEOUT_S_MAX}, not {seconds}")
+        seconds = _waitable(to_duration(duration).seconds)
         self._check("wait", name)
         return wait(self._session, self._scope, seconds, name or None)
 
@@ -232,6 +236,12 @@ class Calls:
             misuse.check(scope, call, name, self._session)
         if scope.suspended is not None:
             raise scope.suspended
+
+
+def _waitable(seconds: int) -> int:
+    if not 1 <= seconds <= EXECUTION_TIMEOUT_S_MAX:
+        raise ValidationError(f"seconds must be from 1 to {EXECUTION_TIMEOUT_S_MAX}, not {seconds}")
+    return seconds
 
 
 def with_arguments(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[..., Any]:

@@ -12,7 +12,8 @@ class Scope:
     The two differ in a virtual context, which records nothing itself. `owner` is the thread or task that runs the
     context's function; None while nobody does. `suspended` is set once the context can't go on in this invocation,
     `is_closed` once it has recorded its end. `last_id` is the operation that ended last, `chances` counts what was
-    drawn by chance. `unused` are the futures made in it that nobody has asked for, and
+    drawn by chance. `timeouts` are those of the blocks that are open, the
+    innermost last. `unused` are the futures made in it that nobody has asked for, and
     `group` runs those that were started, in threads.
     """
 
@@ -32,6 +33,7 @@ class Scope:
         "prefix",
         "settled",
         "suspended",
+        "timeouts",
         "unused",
         "upcoming",
     )
@@ -62,6 +64,7 @@ class Scope:
         self.is_closed = False
         self.unused: dict[Any, None] | None = None
         self.settled = 0
+        self.timeouts: tuple[Any, ...] = ()
         self.group: Any = None
 
     @property

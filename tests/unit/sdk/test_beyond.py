@@ -1,5 +1,7 @@
 """What no official SDK has: deterministic helpers, decisions about changed code, sagas, executions that go on anew."""
 
+import asyncio
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,6 +12,7 @@ from perdure import (
     AsyncDurableContext,
     CompensationError,
     DurableContext,
+    DurableTimeoutError,
     RetryPresets,
     StepConfig,
     StepContext,
@@ -274,3 +277,130 @@ def test_an_execution_goes_on_anew_and_has_the_result_of_the_last() -> None:
     outcome = Local(handler).run({"left": 3})
     assert outcome.result == "all done"
     assert len(outcome.operations) == 2
+
+
+# --- time-outs ---------------------------------------------------------------------------------------------------
+
+
+def test_a_block_that_takes_too_long_raises_where_it_waits_and_does_so_in_every_replay() -> None:
+    seen: list[str] = []
+
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        callback = context.create_callback("late")
+        try:
+            with context.timeout(minutes=1):
+                context.step(lambda _: 1, name="quick")
+                callback.result()
+        except DurableTimeoutError as error:
+            seen.append(str(error))
+        context.step(lambda _: 2, name="after")
+        context.wait(3600)
+        return "over"
+
+    local = Local(handler)
+    execution = local.start()
+    outcome = local.go_on(execution, until_s=120)
+    local.service.succeed_callback(outcome.callback_id(), "too late")
+    assert local.go_on(execution).result == "over"
+    assert seen == ["the block took longer than its time-out of 60 s"] * 3
+    assert local.service.get(execution).end_ms is not None
+
+
+def test_a_block_that_is_quick_enough_gives_up_its_time_out() -> None:
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        with context.timeout(60):
+            context.wait(30)
+            value = context.run_in_child_context(lambda child: child.step(lambda _: "done"))
+        context.wait(120)
+        return value
+
+    assert Local(handler).run().result == "done"
+
+
+def test_a_child_in_a_block_is_given_up_as_a_whole() -> None:
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        def slow(child: DurableContext) -> None:
+            child.wait(600)
+            child.step(lambda _: 1, name="never")
+
+        try:
+            with context.timeout(60):
+                context.run_in_child_context(slow, name="slow")
+        except DurableTimeoutError:
+            context.wait(1200)
+            return "gave up"
+
+    outcome = Local(handler).run()
+    assert outcome.result == "gave up"
+    assert "never" not in [operation.name for operation in outcome.operations]
+
+
+def test_an_async_block_has_a_time_out_too() -> None:
+    @durable_execution
+    async def handler(event: Any, context: AsyncDurableContext) -> Any:
+        async with context.timeout(60):
+            quick = await context.wait(5) or "quick"
+        try:
+            async with context.timeout(60):
+                await context.wait(600)
+        except DurableTimeoutError:
+            await context.wait(1200)
+            return [quick, "gave up"]
+
+    assert Local(handler).run().result == ["quick", "gave up"]
+
+
+def test_a_time_out_needs_a_duration() -> None:
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        for given in ({}, {"duration": 5, "hours": 1}):
+            with pytest.raises(ValidationError, match="timeout needs a duration"):
+                context.timeout(**given)
+        with pytest.raises(ValidationError, match="seconds must be from 1"):
+            context.timeout(0)
+
+    assert Local(handler).run().status is ExecutionStatus.SUCCEEDED
+
+
+def test_an_attempt_that_takes_too_long_fails_and_is_tried_again() -> None:
+    never = threading.Event()
+    attempts: list[int] = []
+
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        def slow_at_first(step: StepContext) -> str:
+            attempts.append(step.attempt)
+            if step.attempt == 1:
+                never.wait(30)
+            return "done"
+
+        return context.step(slow_at_first, config=StepConfig(retry=2, timeout=1))
+
+    outcome = Local(handler).run()
+    never.set()
+    assert outcome.result == "done"
+    assert attempts == [1, 2]
+
+
+def test_an_async_attempt_that_takes_too_long_is_cancelled() -> None:
+    cancelled: list[str] = []
+
+    @durable_execution
+    async def handler(event: Any, context: AsyncDurableContext) -> Any:
+        async def slow() -> None:
+            try:
+                await asyncio.sleep(30)
+            except asyncio.CancelledError:
+                cancelled.append("slow")
+                raise
+
+        try:
+            await context.step(slow, config=StepConfig(retry=1, timeout=1))
+        except StepError as error:
+            return [error.error_type, str(error)]
+
+    assert Local(handler).run().result == ["TimeoutError", "it took longer than 1 s"]
+    assert cancelled == ["slow"]

@@ -158,7 +158,11 @@ class _Attempt:
         token = active.set(Body("step", self.name))
         try:
             context = self.context()
-            returned = await session.driver.call((lambda: body(context)) if takes_context(body) else body, body)
+            run = (lambda: body(context)) if takes_context(body) else body
+            if self.config.timeout is None:
+                returned = await session.driver.call(run, body)
+            else:
+                returned = await session.driver.call_within(self.config.timeout.seconds, run, body)
             payload = serialize(serdes, returned, self.operation_id, session.arn)
             value = _read(serdes, payload, self.operation_id, session)
         except (ExecutionError, RetryableSerDesError):
