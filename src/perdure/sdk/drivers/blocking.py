@@ -52,7 +52,10 @@ class BlockingDriver:
         refuse_coroutine(result, function)
         return cast(T, result)
 
-    enter = call
+    async def enter(self, body: Callable[[], T | Awaitable[T]], function: Callable[..., Any]) -> T:
+        result = body()
+        refuse_coroutine(result, function)
+        return cast(T, result)
 
     @property
     def foreigner(self) -> str:

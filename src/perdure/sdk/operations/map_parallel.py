@@ -181,8 +181,8 @@ class _Batch:
             self._started_max = index
             self._statuses[index] = BatchItemStatus.STARTED
             if self._reason is None and record.is_terminal and not _is_remade(record):
-                run = self._branch_run(index)
-                self._settle(index, run.recorded())
+                self._settle(index, self._branch_run(index).recorded())
+                self._judge()
 
     # --- what the driver asks ------------------------------------------------------------------------------------
 
@@ -208,6 +208,7 @@ class _Batch:
     def ended(self, branch: Any, outcome: Any) -> None:
         self._in_flight -= 1
         self._settle(branch.index, outcome)
+        self._judge()
 
     def _settle(self, index: int, outcome: Any) -> None:
         if isinstance(outcome, Failure):
@@ -219,7 +220,6 @@ class _Batch:
             self._successes += 1
             self._items[index] = BatchItem(index, BatchItemStatus.SUCCEEDED, outcome)
             self._statuses[index] = BatchItemStatus.SUCCEEDED
-        self._judge()
 
     # --- branches ------------------------------------------------------------------------------------------------
 
@@ -227,11 +227,14 @@ class _Batch:
         """One run of a branch: its value, or its Failure."""
         if self._started_max < index:
             self._started_max = index
+        is_rerun = self._is_replaying or self._statuses[index] is BatchItemStatus.STARTED
         self._statuses[index] = BatchItemStatus.STARTED
         body = self._body
         if self._is_flat:
-            return self._flat(index)
-        return self._branch_run(index).outcome(lambda inner: body(index, inner))
+            return self._flat(index, is_rerun=is_rerun)
+        run = self._branch_run(index)
+        run.inner.is_replaying = is_rerun and run.place[1] is not None
+        return run.outcome(lambda inner: body(index, inner))
 
     def _of(self, index: int) -> int:
         """Which function a branch runs: a map has one for all."""
@@ -245,17 +248,15 @@ class _Batch:
         place = self._session.journal.begin_at(
             at, scope, OperationType.CONTEXT, self._kind.branch_sub_type, name or None
         )
-        run: ChildRun[Any] = ChildRun(self._session, scope, place, name, self._branch_options[self._of(index)])
-        run.inner.is_replaying = self._is_replaying and place[1] is not None
-        return run
+        return ChildRun(self._session, scope, place, name, self._branch_options[self._of(index)])
 
-    async def _flat(self, index: int) -> Any:
+    async def _flat(self, index: int, *, is_rerun: bool) -> Any:
         """A branch that records nothing itself."""
         scope, session = self._scope, self._session
         assert scope is not None
         at = session.journal.virtual_at(operation_id(scope.prefix, index))
         inner = virtual_scope(at, scope, self._names[index])
-        inner.is_replaying = self._is_replaying
+        inner.is_replaying = is_rerun
         body = self._body
         try:
             returned = await run_in_scope(session, inner, lambda own: body(index, own))
