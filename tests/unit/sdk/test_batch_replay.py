@@ -392,11 +392,11 @@ def test_a_waiting_map_is_looked_at_again_in_few_threads_and_in_linear_time() ->
                 threads.add(threading.get_ident())
                 ctx.create_callback(f"c{item}").result()
 
-            began = time.perf_counter()
+            began = time.process_time()
             try:
                 context.map(range(items), function)
             finally:
-                took.append(time.perf_counter() - began)
+                took.append(time.process_time() - began)
 
         wire = Recording()
         local = Local(handler, client=wire.client)
