@@ -164,6 +164,7 @@ class Crew:
     # --- waiting -------------------------------------------------------------------------------------------------
 
     def _park(self, unit: Unit, suspended: SuspendExecution) -> None:
+        suspended.__traceback__ = None  # it would keep the frames of the branch, in cycles that cost collections
         unit.suspended = suspended
         group = unit.group
         group.parked.add(unit)
