@@ -3,7 +3,7 @@
 import inspect
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
@@ -12,9 +12,11 @@ from perdure.context import DurableContext
 from perdure.exceptions import ExecutionError, ValidationError
 from perdure.sdk.invocation import Definition, InvocationStatus
 from perdure.sdk.misuse import Guard
+from perdure.sdk.plugins import factories
 
 if TYPE_CHECKING:
     from perdure.config import RetryStrategy
+    from perdure.plugin_discovery import PluginLike
     from perdure.serdes import SerDes
     from perdure.types import LoggerInterface
 
@@ -40,6 +42,7 @@ def durable_execution(
     output_serdes: "SerDes[Any] | None" = None,
     retry_strategy: "RetryStrategy | None" = None,
     logger: "LoggerInterface | None" = None,
+    plugins: "Sequence[PluginLike] | None" = None,
 ) -> Callable[[Handler], Callable[[Any, Any], Any]]: ...
 
 
@@ -53,13 +56,15 @@ def durable_execution(
     output_serdes: "SerDes[Any] | None" = None,
     retry_strategy: "RetryStrategy | None" = None,
     logger: "LoggerInterface | None" = None,
+    plugins: "Sequence[PluginLike] | None" = None,
 ) -> Any:
     """Mark `handler(event, context)` as a durable function.
 
     `name` is what it goes by in stores and lists: without one, the file and the function (`orders-process`). `serdes`
     and `retry_strategy` are the defaults of its steps, `input_serdes` and `output_serdes` read its input and write its
     result (plain JSON), `logger` takes the place of the root logger. `guard` says what happens when a context is used
-    where it must not be: "error", "warn" or "off".
+    where it must not be: "error", "warn" or "off". `plugins` watch: factories, plugins or their classes; together with
+    those that the environment names. Raises PluginLoadError if one can't be loaded.
     """
 
     def decorate(handler: Handler) -> Callable[[Any, Any], Any]:
@@ -78,6 +83,7 @@ def durable_execution(
             output_serdes=output_serdes,
             retry_strategy=retry_strategy,
             logger=logger,
+            plugins=factories(plugins),
         )
         if not _NAME.fullmatch(definition.name):
             rule = "1 to 64 of the characters a-z, A-Z, 0-9, '-' and '_'"

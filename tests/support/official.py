@@ -19,7 +19,10 @@ MakeHandler = Callable[[Any], Callable[..., Any]]
 
 
 def sdk_of(root: str) -> SimpleNamespace:
-    modules = {name: importlib.import_module(f"{root}.{name}") for name in ("config", "retries", "waits", "exceptions")}
+    modules = {
+        name: importlib.import_module(f"{root}.{name}")
+        for name in ("config", "exceptions", "plugin", "retries", "waits")
+    }
     return SimpleNamespace(durable_execution=importlib.import_module(root).durable_execution, **modules)
 
 

@@ -18,6 +18,7 @@ from perdure.logger import Logger
 from perdure.model.error import ErrorObject
 from perdure.model.operation import Operation, OperationUpdate
 from perdure.model.word import Word
+from perdure.sdk import plugins
 from perdure.sdk.annotated import input_type_of
 from perdure.sdk.client import Client
 from perdure.sdk.drivers.blocking import BlockingDriver
@@ -32,6 +33,7 @@ from perdure.serdes import SerDes, SerDesContext
 
 if TYPE_CHECKING:
     from perdure.config import RetryStrategy
+    from perdure.plugin import DurableInstrumentationPluginFactory
     from perdure.types import LoggerInterface
 
 log: Final = logging.getLogger("perdure")
@@ -48,6 +50,7 @@ class Definition(msgspec.Struct, frozen=True):
     output_serdes: SerDes[Any] | None = None
     retry_strategy: "RetryStrategy | None" = None
     logger: "LoggerInterface | None" = None
+    plugins: "Sequence[DurableInstrumentationPluginFactory]" = ()
 
 
 class InvocationInput(msgspec.Struct, frozen=True):
@@ -59,6 +62,7 @@ class InvocationInput(msgspec.Struct, frozen=True):
     input: str | None
     operations: Sequence[Operation]
     updated_ids: Sequence[str] = ()
+    execution_start_ms: int | None = None
 
 
 class InvocationStatus(Word):
@@ -95,19 +99,21 @@ def run_invocation(
     """
     from perdure.context import DurableContext
 
-    journal = Journal(given.execution_name, given.operations)
-    driver = BlockingDriver(client, journal, linger)
-    run = Run(definition, given, journal, driver, lambda_context)
-    token = active.set(run.scope)
-    try:
-        answer = run.succeeded(definition.handler(run.event(), DurableContext(run.session, run.scope)))
-    except BaseException as error:  # noqa: BLE001 - whatever the handler raises ends the execution or the invocation
-        answer = run.answer_for(error)
-    finally:
-        active.reset(token)
-        run.scope.is_closed = run.scope.suspended is None
-        rest = driver.finish()
-    return run.settled(answer, driver, rest)
+    with plugins.watch(definition, given, lambda_context) as watch:
+        journal = watch.journal()
+        driver = BlockingDriver(client, journal, linger)
+        run = Run(definition, given, journal, watch.around(driver), lambda_context)
+        run.session.observer = watch.observer
+        token = active.set(run.scope)
+        try:
+            answer = run.succeeded(definition.handler(run.event(), DurableContext(run.session, run.scope)))
+        except BaseException as error:  # noqa: BLE001 - whatever the handler raises ends the execution or the invocation
+            answer = run.answer_for(error)
+        finally:
+            active.reset(token)
+            run.scope.is_closed = run.scope.suspended is None
+            rest = driver.finish()
+        return watch.ended(run.settled(answer, driver, rest))
 
 
 class Ending(Protocol):

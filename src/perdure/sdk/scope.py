@@ -8,9 +8,9 @@ from perdure.exceptions import SuspendExecution
 class Scope:
     """The place of one context. `prefix` makes the ids of its operations, `parent_id` is what they record as parent.
 
-    The two differ in a virtual context, which records nothing itself. `owner` is the thread or task that runs the
-    context's function; None while nobody does. `suspended` is set once the context can't go on in this invocation,
-    `is_closed` once it has recorded its end.
+    The two differ in a virtual context, which records nothing itself; `sub_type` is what it would record. `owner` is
+    the thread or task that runs the context's function; None while nobody does. `suspended` is set once the context
+    can't go on in this invocation, `is_closed` once it has recorded its end.
     """
 
     __slots__ = (
@@ -24,6 +24,7 @@ class Scope:
         "owner",
         "parent_id",
         "prefix",
+        "sub_type",
         "suspended",
         "upcoming",
     )
@@ -37,6 +38,7 @@ class Scope:
         *,
         is_replaying: bool,
         is_virtual: bool = False,
+        sub_type: str | None = None,
     ) -> None:
         self.prefix = prefix
         self.parent_id = parent_id
@@ -44,6 +46,7 @@ class Scope:
         self.name = name
         self.is_replaying = is_replaying
         self.is_virtual = is_virtual
+        self.sub_type = sub_type
         self.numbers = itertools.count(1)
         self.counter = 0
         self.owner: object = None

@@ -9,6 +9,7 @@ from perdure.sdk.misuse import Guard
 if TYPE_CHECKING:
     from perdure.config import RetryStrategy
     from perdure.logger import Logger
+    from perdure.sdk.observer import Observer
     from perdure.serdes import SerDes
 
 INLINE_BYTES_MAX: Final = 256 * 1024
@@ -28,6 +29,7 @@ class Session:
         "journal",
         "lambda_context",
         "logger",
+        "observer",
     )
 
     def __init__(
@@ -52,3 +54,4 @@ class Session:
         self.default_retry = default_retry
         self.default_serdes = default_serdes
         self.lambda_context = lambda_context
+        self.observer: Observer | None = None

@@ -70,6 +70,7 @@ def _run(
         invocation.input,
         invocation.operations,
         invocation.updated_ids,
+        invocation.execution_start_ms,
     )
     lambda_context = LocalContext(invocation)
     run = lambda: run_invocation(definition, given, client, linger=linger, lambda_context=lambda_context)  # noqa: E731

@@ -88,14 +88,17 @@ async def child_at(
     raise error
 
 
-def virtual_child(session: Session, scope: Scope, body: Body[T], name: str | None) -> Coroutine[Any, Any, T]:
+def virtual_child(
+    session: Session, scope: Scope, body: Body[T], name: str | None, sub_type: str
+) -> Coroutine[Any, Any, T]:
     """A context that records nothing itself: its operations report the enclosing real one as their parent."""
-    return run_in_scope(session, virtual_scope(session.journal.take_place(scope), scope, name), body)
+    return run_in_scope(session, virtual_scope(session.journal.take_place(scope), scope, name, sub_type), body)
 
 
-def virtual_scope(place: str, scope: Scope, name: str | None) -> Scope:
+def virtual_scope(place: str, scope: Scope, name: str | None, sub_type: str) -> Scope:
     """The scope of a context that records nothing itself."""
-    return Scope(place, scope.parent_id, scope, name, is_replaying=scope.is_replaying, is_virtual=True)
+    is_replaying = scope.is_replaying
+    return Scope(place, scope.parent_id, scope, name, is_replaying=is_replaying, is_virtual=True, sub_type=sub_type)
 
 
 async def run_in_scope(session: Session, inner: Scope, body: Body[T]) -> T:
@@ -103,6 +106,8 @@ async def run_in_scope(session: Session, inner: Scope, body: Body[T]) -> T:
     inner.owner = session.driver.owner()
     token = active.set(inner)
     try:
+        if session.observer is not None:
+            return await session.observer.within(inner, body)
         return await body(inner)
     finally:
         active.reset(token)

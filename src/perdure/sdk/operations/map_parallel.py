@@ -255,7 +255,7 @@ class _Batch:
         scope, session = self._scope, self._session
         assert scope is not None
         at = session.journal.virtual_at(operation_id(scope.prefix, index))
-        inner = virtual_scope(at, scope, self._names[index])
+        inner = virtual_scope(at, scope, self._names[index], self._kind.branch_sub_type)
         inner.is_replaying = is_rerun
         body = self._body
         try:
