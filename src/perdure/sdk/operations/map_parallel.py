@@ -16,11 +16,10 @@ from perdure.concurrency.models import (
     ask_predicate,
     envelope_summary_generator,
 )
-from perdure.exceptions import ExecutionError, NonDeterministicExecutionError, SuspendExecution, ValidationError
+from perdure.exceptions import NonDeterministicExecutionError, SuspendExecution, ValidationError
 from perdure.lambda_service import ErrorObject
 from perdure.model.operation import Context, Operation, OperationStatus, OperationType
 from perdure.sdk.annotated import batch_serdes_for, typed_serdes_for
-from perdure.sdk.errors import error_object
 from perdure.sdk.identity import operation_id
 from perdure.sdk.journal import Begun
 from perdure.sdk.operations.child import (
@@ -28,13 +27,12 @@ from perdure.sdk.operations.child import (
     ChildRun,
     Failure,
     child_at,
-    retries_invocation,
-    run_in_scope,
+    virtual_outcome,
     virtual_scope,
 )
 from perdure.sdk.scope import Scope
 from perdure.sdk.session import Session
-from perdure.serdes import EXTENDED_TYPES_SERDES, SerDes, deserialize, serialize
+from perdure.serdes import EXTENDED_TYPES_SERDES, SerDes
 
 BranchBody = Callable[[int, Scope], Awaitable[Any]]
 """Runs the function of a branch, given by its index, in the branch's scope."""
@@ -265,17 +263,7 @@ class _Batch:
         inner = virtual_scope(at, scope, self._names[index], self._kind.branch_sub_type)
         inner.is_replaying = is_rerun
         body = self._body
-        try:
-            returned = await run_in_scope(session, inner, lambda own: body(index, own))
-            serdes = self._serdes[self._of(index)]
-            payload = serialize(serdes, returned, at, session.arn)
-            return None if payload is None else deserialize(serdes, payload, at, session.arn)
-        except ExecutionError:
-            raise
-        except Exception as error:
-            if retries_invocation(error):
-                raise
-            return Failure(error_object(error), error)
+        return await virtual_outcome(session, inner, lambda own: body(index, own), self._serdes[self._of(index)])
 
     # --- a large result, made again ------------------------------------------------------------------------------
 
