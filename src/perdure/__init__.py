@@ -17,6 +17,29 @@ from typing import TYPE_CHECKING, Any, Final
 from perdure.__about__ import __version__
 
 if TYPE_CHECKING:
+    from perdure.batches import (
+        BatchedInput as BatchedInput,
+        BatchItemStatus as BatchItemStatus,
+        CompletionConfig as CompletionConfig,
+        CompletionDecision as CompletionDecision,
+        CompletionItemStatus as CompletionItemStatus,
+        CompletionOutcome as CompletionOutcome,
+        CompletionStatus as CompletionStatus,
+        ItemBatcher as ItemBatcher,
+        MapConfig as MapConfig,
+        NestingType as NestingType,
+        ParallelBranch as ParallelBranch,
+        ParallelConfig as ParallelConfig,
+        complete_batch as complete_batch,
+        continue_batch as continue_batch,
+        durable_parallel_branch as durable_parallel_branch,
+    )
+    from perdure.concurrency.models import (
+        BatchCompletionError as BatchCompletionError,
+        BatchItem as BatchItem,
+        BatchResult as BatchResult,
+        CompletionReason as CompletionReason,
+    )
     from perdure.config import (
         CallbackConfig as CallbackConfig,
         ChildConfig as ChildConfig,
@@ -66,8 +89,10 @@ if TYPE_CHECKING:
         RetryDecision as RetryDecision,
         RetryPresets as RetryPresets,
         RetryStrategyConfig as RetryStrategyConfig,
+        WithRetryConfig as WithRetryConfig,
         create_linear_retry_strategy as create_linear_retry_strategy,
         create_retry_strategy as create_retry_strategy,
+        with_retry as with_retry,
     )
     from perdure.serdes import (
         DEFAULT_JSON_SERDES as DEFAULT_JSON_SERDES,
@@ -92,6 +117,29 @@ if TYPE_CHECKING:
     from perdure.worker.embedded import Execution as Execution, Perdure as Perdure, open as open  # noqa: A004
 
 _HOMES: Final = {
+    "perdure.batches": (
+        "BatchItemStatus",
+        "BatchedInput",
+        "CompletionConfig",
+        "CompletionDecision",
+        "CompletionItemStatus",
+        "CompletionOutcome",
+        "CompletionStatus",
+        "ItemBatcher",
+        "MapConfig",
+        "NestingType",
+        "ParallelBranch",
+        "ParallelConfig",
+        "complete_batch",
+        "continue_batch",
+        "durable_parallel_branch",
+    ),
+    "perdure.concurrency.models": (
+        "BatchCompletionError",
+        "BatchItem",
+        "BatchResult",
+        "CompletionReason",
+    ),
     "perdure.config": (
         "CallbackConfig",
         "ChildConfig",
@@ -120,10 +168,10 @@ _HOMES: Final = {
         "DurableExecutionsError",
         "DurableOperationError",
         "ExecutionEndedError",
+        "ExecutionError",
         "ExecutionFailed",
         "ExecutionStopped",
         "ExecutionTimedOut",
-        "ExecutionError",
         "InvocationError",
         "InvokeError",
         "NonDeterministicExecutionError",
@@ -141,8 +189,10 @@ _HOMES: Final = {
         "RetryDecision",
         "RetryPresets",
         "RetryStrategyConfig",
+        "WithRetryConfig",
         "create_linear_retry_strategy",
         "create_retry_strategy",
+        "with_retry",
     ),
     "perdure.serdes": (
         "DEFAULT_JSON_SERDES",

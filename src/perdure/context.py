@@ -22,7 +22,7 @@ from perdure.sdk.operations.callback import callback_result
 from perdure.types import StepContext, WaitForCallbackContext
 
 if TYPE_CHECKING:
-    from perdure.batches import MapConfig, ParallelBranch, ParallelConfig
+    from perdure.batches import MapConfig, ParallelBranch, ParallelConfig, durable_parallel_branch
     from perdure.concurrency.models import BatchResult
     from perdure.serdes import SerDes
     from perdure.waits import WaitForConditionConfig
@@ -32,6 +32,7 @@ __all__ = [
     "DurableContext",
     "ExecutionContext",
     "StepContext",
+    "durable_parallel_branch",
     "durable_step",
     "durable_wait_for_callback",
     "durable_with_child_context",
@@ -274,3 +275,12 @@ def durable_wait_for_callback(
         return _bound(func, lambda callback_id, context: func(callback_id, context, *args, **kwargs))
 
     return bind
+
+
+def __getattr__(name: str) -> Any:
+    """`durable_parallel_branch`, loaded by those who use it."""
+    if name == "durable_parallel_branch":
+        from perdure.batches import durable_parallel_branch
+
+        return durable_parallel_branch
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

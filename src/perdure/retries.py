@@ -1,4 +1,4 @@
-"""When a failed step is tried again: strategies, presets.
+"""When what failed is tried again: strategies, presets, and `with_retry` for several operations at once.
 
 A strategy is any `(error, attempts_made) -> RetryDecision`; `attempts_made` counts the attempt that has just failed.
 """
@@ -6,9 +6,13 @@ A strategy is any `(error, attempts_made) -> RetryDecision`; `attempts_made` cou
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from perdure.config import Duration, DurationLike, JitterStrategy, RetryStrategy, to_duration, to_word
-from perdure.exceptions import ValidationError
+from perdure.config import ChildConfig, Duration, DurationLike, JitterStrategy, RetryStrategy, to_duration, to_word
+from perdure.exceptions import DurableOperationError, ExecutionError, InvocationError, ValidationError
+
+if TYPE_CHECKING:
+    from perdure.context import DurableContext
 
 __all__ = [
     "JitterStrategy",
@@ -16,9 +20,13 @@ __all__ = [
     "RetryDecision",
     "RetryPresets",
     "RetryStrategyConfig",
+    "WithRetryConfig",
     "create_linear_retry_strategy",
     "create_retry_strategy",
+    "with_retry",
 ]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -209,3 +217,60 @@ class RetryPresets:
                 jitter_strategy=JitterStrategy.NONE,
             )
         )
+
+
+# --- several operations at once ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class WithRetryConfig(Generic[T]):
+    """How `with_retry` tries again. Without a strategy as `create_retry_strategy()`: 3 attempts.
+
+    The attempts run in a child context, configured by `child_context_config`, unless
+    `wrap_with_run_in_child_context` is false.
+    """
+
+    retry_strategy: RetryStrategy | None = None
+    wrap_with_run_in_child_context: bool = True
+    child_context_config: ChildConfig[T] | None = None
+
+
+def with_retry(
+    context: "DurableContext",
+    func: "Callable[[DurableContext, int], T]",
+    config: WithRetryConfig[T] | None = None,
+    name: str | None = None,
+) -> T:
+    """Run `func(context, attempt)`, which may hold several durable operations, again until it succeeds.
+
+    `attempt` counts from 1; each attempt has operations of its own, and between two there is a wait, recorded as
+    `{name}-backoff-{attempt}`. Once the strategy gives up, raises ChildContextError, or without a child context what
+    the last attempt has raised. What ends the execution or the invocation is not tried again.
+    """
+    how: WithRetryConfig[T] = config or WithRetryConfig()
+    strategy = how.retry_strategy or create_retry_strategy()
+
+    def attempts(inner: "DurableContext") -> T:
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return func(inner, attempt)
+            except Exception as error:
+                if _ends_everything(error):
+                    raise
+                decision = strategy(error, attempt)
+                if not decision.should_retry:
+                    raise
+                delay = decision.delay
+            inner.wait(delay, f"{name}-backoff-{attempt}" if name else None)
+
+    if how.wrap_with_run_in_child_context:
+        return context.run_in_child_context(attempts, name, how.child_context_config)
+    return attempts(context)
+
+
+def _ends_everything(error: Exception) -> bool:
+    if isinstance(error, DurableOperationError):
+        return False
+    return isinstance(error, ExecutionError) or (isinstance(error, InvocationError) and error.is_retryable())

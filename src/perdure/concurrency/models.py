@@ -19,7 +19,9 @@ from perdure.exceptions import (
     register_operation_error,
 )
 from perdure.lambda_service import ErrorObject
+from perdure.model import error as model
 from perdure.model.word import Word
+from perdure.sdk.errors import rebuild_step
 
 if TYPE_CHECKING:
     from perdure.types import SummaryGenerator
@@ -76,7 +78,7 @@ class BatchItem(Generic[R_co]):
     error: ErrorObject | None = None
 
     def unwrap(self) -> R_co:
-        """The result. Raises ChildContextError if the branch failed, ValidationError if it never ended."""
+        """The result. Raises as `throw_if_error` if the branch failed, ValidationError if it never ended."""
         if self.status is BatchItemStatus.FAILED:
             raise item_error(self)
         if self.status is BatchItemStatus.STARTED:
@@ -98,12 +100,14 @@ class BatchItem(Generic[R_co]):
         )
 
 
-def item_error(item: BatchItem[Any]) -> ChildContextError:
+def item_error(item: BatchItem[Any]) -> Exception:
     """The error that a failed item stands for."""
     error = item.error
     if error is None:
         return ChildContextError(f"item {item.index} of the batch failed, and nothing is known of its error")
-    return ChildContextError(error.message, error.type, error.data, error.stack_trace)
+    stack = tuple(error.stack_trace) if error.stack_trace else None
+    recorded = model.ErrorObject(error.message, error.type, error.data, stack)
+    return rebuild_step(ChildContextError, recorded, f"item {item.index} of the batch failed")
 
 
 @dataclass(frozen=True)
@@ -187,7 +191,10 @@ class BatchResult(Generic[R_co]):
         return BatchItemStatus.SUCCEEDED
 
     def throw_if_error(self) -> None:
-        """Raise ChildContextError for the first item that failed, BatchCompletionError if a predicate said so."""
+        """Raise ChildContextError for the first item that failed, SerDesError if it could not be recorded.
+
+        If none failed and a predicate said that the batch has, raise BatchCompletionError.
+        """
         for item in self.all:
             if item.status is BatchItemStatus.FAILED:
                 raise item_error(item)

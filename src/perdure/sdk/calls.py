@@ -127,11 +127,10 @@ class Calls:
             context = make(session, scope)
             return await session.driver.enter(lambda: func(context, *arguments), func)
 
-        if how.is_virtual:
-            return virtual_child(session, self._scope, body, name)
         serdes = how.serdes or typed_serdes(how.result_type) or session.default_serdes or typed_serdes_for(func)
         options = ChildOptions(how.sub_type or RUN_IN_CHILD_CONTEXT, serdes, how.summary_generator, how.error_mapper)
-        return child(session, self._scope, body, name, options)
+        begin = virtual_child if how.is_virtual else child
+        return begin(session, self._scope, body, name, options)
 
     def _wait_for_condition(
         self, check: Callable[..., Any], config: "WaitForConditionConfig[Any]", name: str | None

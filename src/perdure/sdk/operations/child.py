@@ -77,23 +77,48 @@ async def child_at(
     run: ChildRun[T] = ChildRun(session, scope, operation_id, name, options)
     outcome = await run.outcome(body)
     session.journal.passed(scope)
-    if not isinstance(outcome, Failure):
-        return outcome
-    if isinstance(outcome.error, SerDesError):
-        raise outcome.error
-    error = rebuild_step(ChildContextError, outcome.recorded, FAILED_TEXT)
+    if isinstance(outcome, Failure):
+        raise _raised(outcome, options)
+    return outcome
+
+
+def _raised(failure: "Failure", options: ChildOptions) -> Exception:
+    """What the author sees of a child that failed: the same in the run in which it did, and in a replay."""
+    error = rebuild_step(ChildContextError, failure.recorded, FAILED_TEXT)
     if options.error_mapper is not None and isinstance(error, DurableOperationError):
-        raise options.error_mapper(error)
-    raise error
+        return options.error_mapper(error)
+    return error
 
 
-def virtual_child(session: Session, scope: Scope, body: Body[T], name: str | None) -> Begun[T]:
-    """A context that records nothing itself: its operations report the enclosing real one as their parent."""
-    return partial(_virtual_child, session, scope, session.journal.take_place(scope), body, name)
+def virtual_child(session: Session, scope: Scope, body: Body[T], name: str | None, options: ChildOptions) -> Begun[T]:
+    """A context that records nothing itself: its operations report the enclosing real one as their parent.
+
+    It gives and raises what a recorded one would.
+    """
+    return partial(_virtual_child, session, scope, session.journal.take_place(scope), body, name, options)
 
 
-async def _virtual_child(session: Session, scope: Scope, place: str, body: Body[T], name: str | None) -> T:
-    return await run_in_scope(session, virtual_scope(place, scope, name), body)
+async def _virtual_child(
+    session: Session, scope: Scope, place: str, body: Body[T], name: str | None, options: ChildOptions
+) -> T:
+    outcome = await virtual_outcome(session, virtual_scope(place, scope, name), body, options.serdes)
+    if isinstance(outcome, Failure):
+        raise _raised(outcome, options)
+    return outcome
+
+
+async def virtual_outcome(session: Session, inner: Scope, body: Body[T], serdes: SerDes[Any] | None) -> "T | Failure":
+    """Run a body of which nothing is recorded; its value is what would be read from a record of it."""
+    try:
+        returned = await run_in_scope(session, inner, body)
+        payload = serialize(serdes, returned, inner.prefix, session.arn)
+        return cast(T, None if payload is None else deserialize(serdes, payload, inner.prefix, session.arn))
+    except ExecutionError:
+        raise
+    except Exception as error:
+        if retries_invocation(error):
+            raise
+        return Failure(error_object(error))
 
 
 def virtual_scope(place: str, scope: Scope, name: str | None) -> Scope:
@@ -185,7 +210,7 @@ class ChildRun(Generic[T]):
                 raise
             recorded = error_object(error)
             await self.close(self.update(OperationAction.FAIL, error=recorded))
-            return Failure(recorded, error)
+            return Failure(recorded)
         await self.close(self.update(OperationAction.SUCCEED, payload=payload, replay_children=is_remade or None))
         return cast(T, value)
 

@@ -16,11 +16,10 @@ from perdure.concurrency.models import (
     ask_predicate,
     envelope_summary_generator,
 )
-from perdure.exceptions import ExecutionError, NonDeterministicExecutionError, SuspendExecution, ValidationError
+from perdure.exceptions import NonDeterministicExecutionError, SuspendExecution, ValidationError
 from perdure.lambda_service import ErrorObject
-from perdure.model.operation import Context, OperationStatus, OperationType
+from perdure.model.operation import OperationType
 from perdure.sdk.annotated import batch_serdes_for, typed_serdes_for
-from perdure.sdk.errors import error_object
 from perdure.sdk.identity import operation_id
 from perdure.sdk.journal import Begun
 from perdure.sdk.operations.child import (
@@ -28,13 +27,12 @@ from perdure.sdk.operations.child import (
     ChildRun,
     Failure,
     child_at,
-    retries_invocation,
-    run_in_scope,
+    virtual_outcome,
     virtual_scope,
 )
 from perdure.sdk.scope import Scope
 from perdure.sdk.session import Session
-from perdure.serdes import EXTENDED_TYPES_SERDES, SerDes, deserialize, serialize
+from perdure.serdes import EXTENDED_TYPES_SERDES, SerDes
 
 BranchBody = Callable[[int, Scope], Awaitable[Any]]
 """Runs the function of a branch, given by its index, in the branch's scope."""
@@ -148,7 +146,7 @@ class _Batch:
             return await self._rebuilt(record.result)
         self._judge()
         if not self._is_flat and record is not None:
-            self._take_what_is_recorded()
+            await self._take_what_is_recorded()
         try:
             if self._reason is None:
                 await self._session.driver.fan_out(self)
@@ -175,8 +173,11 @@ class _Batch:
         if self._policy.is_complete(successes, failures, decision):
             self._reason = self._policy.reason(successes, failures, decision)
 
-    def _take_what_is_recorded(self) -> None:
-        """Count the branches that have ended in an earlier invocation; none of them runs again."""
+    async def _take_what_is_recorded(self) -> None:
+        """Count the branches that have ended in an earlier invocation, in their order.
+
+        Only one with a result too large to store runs again, over its records.
+        """
         scope = self._scope
         assert scope is not None
         records = self._session.journal.records
@@ -186,9 +187,8 @@ class _Batch:
                 continue
             self._started_max = index
             self._statuses[index] = BatchItemStatus.STARTED
-            if self._reason is None and record.is_terminal and not _is_remade(record):
-                run = self._branch_run(index)
-                self._settle(index, run.recorded())
+            if self._reason is None and record.is_terminal:
+                self._settle(index, await self.branch(index))
 
     # --- what the driver asks ------------------------------------------------------------------------------------
 
@@ -266,17 +266,8 @@ class _Batch:
         inner = virtual_scope(at, scope, self._names[index])
         inner.is_replaying = self._is_replaying or is_rerun
         body = self._body
-        try:
-            returned = await run_in_scope(session, inner, lambda own: body(index, own))
-            serdes = self._serdes[self._of(index)]
-            payload = serialize(serdes, returned, at, session.arn)
-            return None if payload is None else deserialize(serdes, payload, at, session.arn)
-        except ExecutionError:
-            raise
-        except Exception as error:
-            if retries_invocation(error):
-                raise
-            return Failure(error_object(error), error)
+        serdes = self._serdes[self._of(index)]
+        return await virtual_outcome(session, inner, lambda own: body(index, own), serdes)
 
     # --- a large result, made again ------------------------------------------------------------------------------
 
@@ -314,11 +305,6 @@ class _Branch:
 
     def run(self) -> Coroutine[Any, Any, Any]:
         return self._batch.branch(self.index)
-
-
-def _is_remade(record: Any) -> bool:
-    """The branch has ended, and its result is made by running it again over its records."""
-    return isinstance(record, Context) and record.replay_children and record.status is OperationStatus.SUCCEEDED
 
 
 class _Decided(msgspec.Struct, frozen=True):
