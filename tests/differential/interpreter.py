@@ -4,6 +4,7 @@
 
 import datetime
 import decimal
+import re
 import uuid
 
 from aws_durable_execution_sdk_python import (
@@ -55,8 +56,6 @@ from aws_durable_execution_sdk_python.waits import (
     WaitStrategyConfig,
     create_wait_strategy,
 )
-
-ROOT = durable_execution.__module__.partition(".")[0]
 
 
 class Refused(Exception):
@@ -132,7 +131,8 @@ def told(error):
 
 
 def rootless(name):
-    return name.removeprefix(f"{ROOT}.") if name else name
+    """The name of an error of an SDK, without the root under which it, or the other one, has recorded it."""
+    return re.sub(r"^\w+\.(exceptions|concurrency\.models)\.", r"\1.", name) if name else name
 
 
 def fail(kind):
