@@ -411,7 +411,7 @@ class InvokeConfig:
             tenant_id=tenant_id,
         )
         if timeout is not None:
-            _warn_of_dropped("InvokeConfig(timeout=…)", to_duration(timeout, "timeout"), Duration())
+            _warn_of_dropped("InvokeConfig(timeout=…)", to_duration(timeout, "timeout"), Duration(), frames=4)
 
 
 @dataclass(frozen=True)
@@ -434,13 +434,13 @@ class ChildConfig(Generic[T]):
     def __post_init__(self, item_serdes: Any) -> None:
         check_sub_type(self.sub_type)
         if item_serdes is not None:
-            _warn_of_dropped("ChildConfig(item_serdes=…)", item_serdes, None)
+            _warn_of_dropped("ChildConfig(item_serdes=…)", item_serdes, None, frames=5)
 
 
-def _warn_of_dropped(option: str, given: Any, default: Any) -> None:
+def _warn_of_dropped(option: str, given: Any, default: Any, *, frames: int) -> None:
     from perdure.dropped import warn_of_dropped
 
-    warn_of_dropped(option, given, default, stacklevel=5)
+    warn_of_dropped(option, given, default, frames=frames)
 
 
 _BATCHES: Final = frozenset(

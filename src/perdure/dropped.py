@@ -24,13 +24,16 @@ T = TypeVar("T")
 _warned: Final[set[str]] = set()
 
 
-def warn_of_dropped(option: str, given: Any, default: Any, *, stacklevel: int = 4) -> None:
-    """Warn once in a process that an option does nothing, if it was given a value that would have done something."""
+def warn_of_dropped(option: str, given: Any, default: Any, *, frames: int) -> None:
+    """Warn once in a process that an option does nothing, if it was given a value that would have done something.
+
+    The warning names the line that is so many frames away.
+    """
     if given == default or option in _warned:
         return
     _warned.add(option)
     text = f"{option} does nothing: the official SDK has dropped it, too. Leave it out."
-    warnings.warn(text, DeprecationWarning, stacklevel=stacklevel)
+    warnings.warn(text, DeprecationWarning, stacklevel=frames)
 
 
 class TerminationMode(Word):

@@ -108,9 +108,13 @@ class DurableExecutionArn:
 
 
 def __getattr__(name: str) -> Any:
-    """`DurableContext` and `Callback`, which live in `perdure.context`, under the name they have had here."""
+    """What lives in `perdure.context` and `perdure.concurrency.models`, under the names that it has here, too."""
     if name in ("DurableContext", "Callback"):
         from perdure import context
 
         return getattr(context, name)
+    if name == "BatchResult":
+        from perdure.concurrency.models import BatchResult
+
+        return BatchResult
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,7 @@ from support.sdks import quick_official_sdk
 
 
 @pytest.fixture(autouse=True)
-def _yardstick() -> Iterator[None]:
+def _official_sdk() -> Iterator[None]:
     logging.disable(logging.CRITICAL)
     with quick_official_sdk():
         yield

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, overload
 
 from perdure.batches import (
     BatchItemStatus,
@@ -355,3 +355,17 @@ def envelope_summary_generator(
         return json.dumps(envelope)
 
     return summarize
+
+
+_INNER: Final = frozenset(
+    {"Branch", "BranchEvent", "BranchEventKind", "BranchStatus", "CompletionRecord", "Executable"}
+)
+
+
+def __getattr__(name: str) -> Any:
+    """The names of the official SDK's inner workings, loaded by those who import them."""
+    if name in _INNER:
+        from perdure.concurrency import branches
+
+        return getattr(branches, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
