@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         ParallelConfig as ParallelConfig,
         complete_batch as complete_batch,
         continue_batch as continue_batch,
+        durable_parallel_branch as durable_parallel_branch,
     )
     from perdure.concurrency.models import (
         BatchCompletionError as BatchCompletionError,
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
         Callback as Callback,
         DurableContext as DurableContext,
         StepContext as StepContext,
-        durable_parallel_branch as durable_parallel_branch,
         durable_step as durable_step,
         durable_wait_for_callback as durable_wait_for_callback,
         durable_with_child_context as durable_with_child_context,
@@ -150,6 +150,7 @@ _HOMES: Final = {
         "ParallelConfig",
         "complete_batch",
         "continue_batch",
+        "durable_parallel_branch",
     ),
     "perdure.concurrency.models": (
         "BatchCompletionError",
@@ -176,7 +177,6 @@ _HOMES: Final = {
         "Callback",
         "DurableContext",
         "StepContext",
-        "durable_parallel_branch",
         "durable_step",
         "durable_wait_for_callback",
         "durable_with_child_context",
@@ -194,10 +194,10 @@ _HOMES: Final = {
         "DurableExecutionsError",
         "DurableOperationError",
         "ExecutionEndedError",
+        "ExecutionError",
         "ExecutionFailed",
         "ExecutionStopped",
         "ExecutionTimedOut",
-        "ExecutionError",
         "InvocationError",
         "InvokeError",
         "NonDeterministicExecutionError",

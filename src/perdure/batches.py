@@ -5,19 +5,22 @@ All configurations are values: frozen, comparable, usable with `dataclasses.repl
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from perdure.config import set_fields, to_word
 from perdure.exceptions import ValidationError
 from perdure.model.word import Word
 
 if TYPE_CHECKING:
+    from perdure.context import DurableContext
     from perdure.serdes import SerDes
     from perdure.types import SummaryGenerator
 
 T = TypeVar("T")
 U = TypeVar("U")
 T_co = TypeVar("T_co", covariant=True)
+P = ParamSpec("P")
 
 
 class NestingType(Word):
@@ -219,3 +222,39 @@ class ParallelBranch(Generic[T_co]):
 
     def __call__(self, *args: Any, **kwargs: Any) -> T_co:
         return self.func(*args, **kwargs)
+
+
+if TYPE_CHECKING:
+    BranchFunction = Callable[Concatenate[DurableContext, P], T]
+    BranchMaker = Callable[P, ParallelBranch[T]]
+
+
+@overload
+def durable_parallel_branch(name: "BranchFunction[P, T]") -> "BranchMaker[P, T]": ...
+
+
+@overload
+def durable_parallel_branch(name: str | None = None) -> "Callable[[BranchFunction[P, T]], BranchMaker[P, T]]": ...
+
+
+def durable_parallel_branch(name: Any = None) -> Any:
+    """Make a function of a branch: called with its other arguments, it gives what `context.parallel` takes.
+
+    Without a `name` the branch is recorded as `parallel-branch-0`, `-1` and so on, by its place. The arguments are
+    captured, not recorded. Usable as `@durable_parallel_branch`, too.
+    """
+    if callable(name):
+        return durable_parallel_branch()(name)
+
+    def decorate(func: Callable[..., T]) -> Callable[..., ParallelBranch[T]]:
+        @wraps(func)
+        def bind(*args: Any, **kwargs: Any) -> ParallelBranch[T]:
+            def run(context: "DurableContext") -> T:
+                return func(context, *args, **kwargs)
+
+            run._original_function = func  # type: ignore[attr-defined]
+            return ParallelBranch(run, name)
+
+        return bind
+
+    return decorate

@@ -8,7 +8,7 @@ import math
 import random
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from datetime import timedelta
 from functools import total_ordering
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
@@ -34,10 +34,46 @@ if TYPE_CHECKING:
         complete_batch as complete_batch,
         continue_batch as continue_batch,
     )
+    from perdure.dropped import (
+        CheckpointMode as CheckpointMode,
+        StepFuture as StepFuture,
+        TerminationMode as TerminationMode,
+    )
     from perdure.exceptions import DurableOperationError
     from perdure.retries import RetryDecision, RetryStrategyConfig
     from perdure.serdes import SerDes
     from perdure.types import SummaryGenerator
+
+__all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
+    "BatchItemStatus",
+    "BatchedInput",
+    "CallbackConfig",
+    "CheckpointMode",
+    "ChildConfig",
+    "CompletionConfig",
+    "CompletionDecision",
+    "CompletionItemStatus",
+    "CompletionOutcome",
+    "CompletionStatus",
+    "Duration",
+    "DurationLike",
+    "InvokeConfig",
+    "ItemBatcher",
+    "ItemsPerBatchUnit",
+    "JitterStrategy",
+    "MapConfig",
+    "NestingType",
+    "ParallelBranch",
+    "ParallelConfig",
+    "RetryStrategy",
+    "StepConfig",
+    "StepFuture",
+    "StepSemantics",
+    "TerminationMode",
+    "WaitForCallbackConfig",
+    "complete_batch",
+    "continue_batch",
+]
 
 T = TypeVar("T")
 W = TypeVar("W", bound=Word)
@@ -358,7 +394,8 @@ class WaitForCallbackConfig(CallbackConfig):
 class InvokeConfig:
     """How the payload and the result of an invoke are written (plain JSON both), and for which tenant it is.
 
-    `payload_serdes` and `result_serdes`, the names of the JavaScript SDK, are other names of the two.
+    `payload_serdes` and `result_serdes`, the names of the JavaScript SDK, are other names of the two. `timeout` was an
+    option of the official 1.x line and does nothing.
     """
 
     serdes_payload: "SerDes[Any] | None"
@@ -373,6 +410,7 @@ class InvokeConfig:
         *,
         payload_serdes: "SerDes[Any] | None" = _UNSET,
         result_serdes: "SerDes[Any] | None" = _UNSET,
+        timeout: DurationLike | None = None,
     ) -> None:
         payloads = {"serdes_payload": serdes_payload, "payload_serdes": payload_serdes}
         results = {"serdes_result": serdes_result, "result_serdes": result_serdes}
@@ -382,6 +420,8 @@ class InvokeConfig:
             serdes_result=one_of("serdes_result", results, None),
             tenant_id=tenant_id,
         )
+        if timeout is not None:
+            _warn_of_dropped("InvokeConfig(timeout=…)", to_duration(timeout, "timeout"), Duration(), frames=4)
 
 
 @dataclass(frozen=True)
@@ -390,6 +430,7 @@ class ChildConfig(Generic[T]):
 
     `summary_generator` writes what is stored of a result too large to store (256 KiB), which a replay makes again from
     the children. A virtual child records nothing itself. `error_mapper` may replace the error that the child raises.
+    `item_serdes` was an option of the official 1.x line and does nothing.
     """
 
     serdes: "SerDes[T] | None" = None
@@ -398,9 +439,18 @@ class ChildConfig(Generic[T]):
     is_virtual: bool = False
     error_mapper: "Callable[[DurableOperationError], DurableOperationError] | None" = None
     result_type: Any = None
+    item_serdes: InitVar[Any] = field(default=None, kw_only=True)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, item_serdes: Any) -> None:
         check_sub_type(self.sub_type)
+        if item_serdes is not None:
+            _warn_of_dropped("ChildConfig(item_serdes=…)", item_serdes, None, frames=5)
+
+
+def _warn_of_dropped(option: str, given: Any, default: Any, *, frames: int) -> None:
+    from perdure.dropped import warn_of_dropped
+
+    warn_of_dropped(option, given, default, frames=frames)
 
 
 _BATCHES: Final = frozenset(
@@ -424,10 +474,17 @@ _BATCHES: Final = frozenset(
 )
 
 
+_DROPPED: Final = frozenset({"CheckpointMode", "StepFuture", "TerminationMode"})
+
+
 def __getattr__(name: str) -> Any:
-    """The configuration of `map` and `parallel`, loaded by those who use it."""
+    """The configuration of `map` and `parallel`, and what nobody needs any more: loaded by those who use it."""
     if name in _BATCHES:
         from perdure import batches
 
         return getattr(batches, name)
+    if name in _DROPPED:
+        from perdure import dropped
+
+        return getattr(dropped, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

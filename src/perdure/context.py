@@ -23,7 +23,7 @@ from perdure.sdk.operations.callback import callback_result
 from perdure.types import StepContext, WaitForCallbackContext
 
 if TYPE_CHECKING:
-    from perdure.batches import MapConfig, ParallelBranch, ParallelConfig
+    from perdure.batches import MapConfig, ParallelBranch, ParallelConfig, durable_parallel_branch
     from perdure.concurrency.models import BatchResult
     from perdure.futures import DurableFuture, Settled
     from perdure.saga import Saga
@@ -551,30 +551,10 @@ def durable_wait_for_callback(
     return bind
 
 
-@overload
-def durable_parallel_branch(name: Callable[Concatenate[DurableContext, P], T]) -> "Callable[P, ParallelBranch[T]]": ...
+def __getattr__(name: str) -> Any:
+    """`durable_parallel_branch`, loaded by those who use it."""
+    if name == "durable_parallel_branch":
+        from perdure.batches import durable_parallel_branch
 
-
-@overload
-def durable_parallel_branch(
-    name: str | None = None,
-) -> "Callable[[Callable[Concatenate[DurableContext, P], T]], Callable[P, ParallelBranch[T]]]": ...
-
-
-def durable_parallel_branch(name: Any = None) -> Any:
-    """Make a function of a branch: called with its other arguments, it gives what `context.parallel` takes.
-
-    Without a `name` the branch is recorded as `parallel-branch-{index}`.
-    """
-
-    def decorate(func: Callable[Concatenate[DurableContext, P], T]) -> "Callable[P, ParallelBranch[T]]":
-        from perdure.batches import ParallelBranch
-
-        @wraps(func)
-        def bind(*args: P.args, **kwargs: P.kwargs) -> "ParallelBranch[T]":
-            call = _bound(func, lambda context: func(context, *args, **kwargs))
-            return ParallelBranch(call, name if isinstance(name, str) else None)
-
-        return bind
-
-    return decorate(name) if callable(name) else decorate
+        return durable_parallel_branch
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

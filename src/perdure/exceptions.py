@@ -11,6 +11,10 @@ from perdure.model.word import Word
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from perdure.dropped import (
+        CallableRuntimeErrorSerializableDetails as CallableRuntimeErrorSerializableDetails,
+    )
+
 
 class TerminationReason(Word):
     """Why an invocation or an execution ended with an error that is not the handler's own."""
@@ -466,3 +470,12 @@ CallableRuntimeError = DurableOperationError
 """The name before 2.0 of the official SDK; the documentation still shows it."""
 
 UserlandError = DurableOperationError
+
+
+def __getattr__(name: str) -> Any:
+    """`CallableRuntimeErrorSerializableDetails`, a name of the official 1.x line."""
+    if name == "CallableRuntimeErrorSerializableDetails":
+        from perdure.dropped import CallableRuntimeErrorSerializableDetails
+
+        return CallableRuntimeErrorSerializableDetails
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

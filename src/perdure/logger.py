@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from perdure.types import LoggerInterface
 
-__all__ = ["Logger"]
+__all__ = ["Logger", "LoggerInterface"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 _FRAMES: Final = 3
 """From the caller of `info` to the logger's own `_log`: the record names the line of the author."""
@@ -90,3 +90,12 @@ class Logger:
             return
         say: Any = getattr(logger, method, logger.info)
         say(msg, *args, extra=merged)
+
+
+def __getattr__(name: str) -> Any:
+    """`LoggerInterface`, which lives in `perdure.types`, under the name that it has here."""
+    if name == "LoggerInterface":
+        from perdure.types import LoggerInterface
+
+        return LoggerInterface
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -139,7 +139,7 @@ class DurableExecutionArn:
 
 
 def __getattr__(name: str) -> Any:
-    """`DurableContext` and `Callback`, which live in `perdure.context`, under the name they have had here."""
+    """What lives in `perdure.context` and `perdure.concurrency.models`, under the names that it has here, too."""
     if name in ("DurableContext", "Callback"):
         from perdure import context
 

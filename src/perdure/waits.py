@@ -12,6 +12,7 @@ from perdure.config import Duration, DurationLike, JitterStrategy, to_duration, 
 from perdure.exceptions import ValidationError, WaitForConditionError
 
 if TYPE_CHECKING:
+    from perdure.dropped import WaitDecision as WaitDecision
     from perdure.serdes import SerDes
 
 __all__ = [
@@ -161,3 +162,12 @@ def exponential_wait(
             to_word(JitterStrategy, jitter, "jitter"),
         )
     )
+
+
+def __getattr__(name: str) -> Any:
+    """`WaitDecision`, a name of the official 1.x line."""
+    if name == "WaitDecision":
+        from perdure.dropped import WaitDecision
+
+        return WaitDecision
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, overload
 
 from perdure.batches import (
     BatchItemStatus,
@@ -13,7 +13,6 @@ from perdure.batches import (
     CompletionOutcome,
     CompletionStatus,
 )
-from perdure.concurrency.parts import Branch, BranchEvent, BranchEventKind, BranchStatus, Executable
 from perdure.exceptions import (
     ChildContextError,
     DurableOperationError,
@@ -21,9 +20,18 @@ from perdure.exceptions import (
     register_operation_error,
 )
 from perdure.lambda_service import ErrorObject
+from perdure.model import error as model
 from perdure.model.word import Word
+from perdure.sdk.errors import rebuild_step
 
 if TYPE_CHECKING:
+    from perdure.concurrency.branches import (
+        Branch as Branch,
+        BranchEvent as BranchEvent,
+        BranchEventKind as BranchEventKind,
+        BranchStatus as BranchStatus,
+        Executable as Executable,
+    )
     from perdure.types import SummaryGenerator
 
 __all__ = [
@@ -84,7 +92,7 @@ class BatchItem(Generic[R_co]):
     error: ErrorObject | None = None
 
     def unwrap(self) -> R_co:
-        """The result. Raises ChildContextError if the branch failed, ValidationError if it never ended."""
+        """The result. Raises as `throw_if_error` if the branch failed, ValidationError if it never ended."""
         if self.status is BatchItemStatus.FAILED:
             raise item_error(self)
         if self.status is BatchItemStatus.STARTED:
@@ -106,12 +114,14 @@ class BatchItem(Generic[R_co]):
         )
 
 
-def item_error(item: BatchItem[Any]) -> ChildContextError:
+def item_error(item: BatchItem[Any]) -> Exception:
     """The error that a failed item stands for."""
     error = item.error
     if error is None:
         return ChildContextError(f"item {item.index} of the batch failed, and nothing is known of its error")
-    return ChildContextError(error.message, error.type, error.data, error.stack_trace)
+    stack = tuple(error.stack_trace) if error.stack_trace else None
+    recorded = model.ErrorObject(error.message, error.type, error.data, stack)
+    return rebuild_step(ChildContextError, recorded, f"item {item.index} of the batch failed")
 
 
 @dataclass(frozen=True)
@@ -195,7 +205,10 @@ class BatchResult(Generic[R_co]):
         return BatchItemStatus.SUCCEEDED
 
     def throw_if_error(self) -> None:
-        """Raise ChildContextError for the first item that failed, BatchCompletionError if a predicate said so."""
+        """Raise ChildContextError for the first item that failed, SerDesError if it could not be recorded.
+
+        If none failed and a predicate said that the batch has, raise BatchCompletionError.
+        """
         for item in self.all:
             if item.status is BatchItemStatus.FAILED:
                 raise item_error(item)
@@ -380,3 +393,15 @@ def envelope_summary_generator(
         return json.dumps(envelope)
 
     return summarize
+
+
+_INNER: Final = frozenset({"Branch", "BranchEvent", "BranchEventKind", "BranchStatus", "Executable"})
+
+
+def __getattr__(name: str) -> Any:
+    """The names of the official SDK's inner workings, loaded by those who import them."""
+    if name in _INNER:
+        from perdure.concurrency import branches
+
+        return getattr(branches, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

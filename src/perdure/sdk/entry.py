@@ -157,6 +157,8 @@ def _names_of(arn: str) -> tuple[str, str]:
 def written(answer: InvocationAnswer, remote: RemoteClient) -> dict[str, Any]:
     """The answer as the platform has it, once all is recorded that does not fit into it."""
     try:
+        if answer.status is not InvocationStatus.PENDING and answer.updates:
+            remote.checkpoint(answer.updates)
         if answer.status is InvocationStatus.SUCCEEDED:
             return _succeeded(answer.result, remote)
         if answer.status is InvocationStatus.FAILED:

@@ -7,6 +7,7 @@ from perdure.exceptions import (
     DurableOperationError,
     InterruptedStepError,
     SerDesError,
+    StepError,
     StepInterruptedError,
     is_recorded_as,
     qualified_name,
@@ -26,10 +27,17 @@ E = TypeVar("E", bound=DurableOperationError)
 def error_object(error: BaseException) -> ErrorObject:
     """What is recorded of an error: message, qualified type, and where in the author's code it came from."""
     if isinstance(error, (DurableOperationError, SerDesError)):
-        kind = SerDesError if isinstance(error, SerDesError) else type(error)
+        kind = _recorded_kind(error)
         stack = tuple(error.stack_trace) if error.stack_trace else stack_of(error.__traceback__)
         return ErrorObject(str(error), qualified_name(kind), error.data, stack)
     return ErrorObject(_text_of(error), qualified_name(type(error)), None, stack_of(error.__traceback__))
+
+
+def _recorded_kind(error: BaseException) -> type[BaseException]:
+    """The class under whose name an error is recorded: one that the other SDKs know."""
+    if isinstance(error, SerDesError):
+        return SerDesError
+    return StepError if isinstance(error, InterruptedStepError) else type(error)
 
 
 def _text_of(error: BaseException) -> str:
@@ -58,13 +66,21 @@ def rebuild(kind: type[E], error: ErrorObject | None, default: str) -> E:
     """The error of an operation, made from what is recorded of it."""
     if error is None:
         return kind(default)
-    return kind(error.message or default, error.type, error.data, error.stack_trace)
+    made = kind(error.message or default, error.type, error.data, error.stack_trace)
+    if made.__cause__ is None and error.type is not None:
+        fields = (error.type, made.message, error.data, error.stack_trace)
+        made.__cause__ = DurableOperationError.from_error_fields(*fields)
+    return made
 
 
 def rebuild_step(kind: type[DurableOperationError], error: ErrorObject | None, default: str) -> Exception:
     """The error of a failed step or child: serialization failures and interruptions keep their own class."""
     if error is not None and is_recorded_as(error.type, SerDesError):
-        return SerDesError(error.message, None, error.data, error.stack_trace)
-    if error is not None and is_recorded_as(error.type, StepInterruptedError):
+        failed = SerDesError(error.message, None, error.data, error.stack_trace)
+        failed.__cause__ = DurableOperationError.from_error_fields(
+            failed.error_type, error.message, error.data, error.stack_trace
+        )
+        return failed
+    if kind is StepError and error is not None and is_recorded_as(error.type, StepInterruptedError):
         return rebuild(InterruptedStepError, error, default)
     return rebuild(kind, error, default)

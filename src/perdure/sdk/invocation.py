@@ -77,7 +77,7 @@ class InvocationStatus(Word):
 
 
 class InvocationAnswer(msgspec.Struct, frozen=True):
-    """How an invocation ended. `updates` have not been sent: they belong to a PENDING answer.
+    """How an invocation ended. `updates` have not been sent: they belong to the answer.
 
     `is_interrupted` says that the handler could have gone on, but the right to write was withdrawn.
     """
@@ -237,7 +237,8 @@ class Run:
         if driver.failure is not None:
             return _answer_for(driver.failure)
         if self._journal.divergence is not None:
-            return InvocationAnswer(InvocationStatus.FAILED, error=error_object(self._journal.divergence))
+            error = error_object(self._journal.divergence)
+            return InvocationAnswer(InvocationStatus.FAILED, error=error, updates=rest)
         suspended = self.scope.suspended
         if suspended is not None:
             if answer.status is not InvocationStatus.PENDING:
@@ -245,7 +246,7 @@ class Run:
             return InvocationAnswer(InvocationStatus.PENDING, updates=rest)
         if answer.status is InvocationStatus.PENDING:
             return InvocationAnswer(InvocationStatus.PENDING, updates=rest)
-        return answer
+        return msgspec.structs.replace(answer, updates=rest) if rest else answer
 
 
 def is_suspension(error: BaseException) -> bool:

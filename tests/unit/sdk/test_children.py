@@ -191,9 +191,10 @@ def test_execution_errors_and_retryable_invocation_errors_pass_a_child() -> None
     assert outcome.shown == [
         "ExecutionStarted",
         "InvocationCompleted",
+        "ContextStarted",
         "InvocationCompleted",
         "ExecutionFailed",
-    ], "the start of the child was never sent: nothing came after it"
+    ], "a failed execution shows where it was; an invocation that is tried again shows it then"
 
 
 def test_a_wait_in_a_child_suspends_the_whole_and_the_child_goes_on() -> None:

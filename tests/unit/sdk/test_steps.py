@@ -251,7 +251,7 @@ def test_an_interrupted_step_is_caught_by_both_names_and_in_a_child_becomes_its_
     assert outcome.status is ExecutionStatus.SUCCEEDED, outcome.error
     assert caught[-1] == "StepInterruptedError"
     assert "ChildContextError" in caught
-    assert outcome.op("child").error.type == "perdure.exceptions.InterruptedStepError"
+    assert outcome.op("child").error.type == "perdure.exceptions.StepError"
 
 
 def test_a_retry_delay_below_one_second_becomes_one_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:

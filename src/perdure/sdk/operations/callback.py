@@ -133,7 +133,8 @@ async def _unwrapped(begun: Begun[Any]) -> Any:
     try:
         return await begun()
     except ChildContextError as error:
-        raise _as_itself(error) from error.__cause__
+        itself = _as_itself(error)
+        raise itself from (None if itself is error.__cause__ else error.__cause__)
 
 
 _CREATE: Final = "create callback id"

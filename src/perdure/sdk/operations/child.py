@@ -52,13 +52,12 @@ class ChildOptions(msgspec.Struct, frozen=True):
 
 
 class Failure:
-    """How a child failed, as it is recorded; `error` is the original, in the run in which it was raised."""
+    """How a child failed, as it is recorded."""
 
-    __slots__ = ("error", "recorded")
+    __slots__ = ("recorded",)
 
-    def __init__(self, recorded: ErrorObject | None, error: Exception | None = None) -> None:
+    def __init__(self, recorded: ErrorObject | None) -> None:
         self.recorded = recorded
-        self.error = error
 
 
 def child(session: Session, scope: Scope, body: Body[T], name: str | None, options: ChildOptions) -> Begun[T]:
@@ -79,14 +78,12 @@ async def child_at(
     outcome = await run.outcome(body)
     session.journal.passed(scope, operation_id)
     if isinstance(outcome, Failure):
-        raise _error_of(outcome, options)
+        raise _raised(outcome, options)
     return outcome
 
 
-def _error_of(failure: Failure, options: ChildOptions) -> Exception:
-    """What a child that failed raises."""
-    if isinstance(failure.error, SerDesError):
-        return failure.error
+def _raised(failure: "Failure", options: ChildOptions) -> Exception:
+    """What the author sees of a child that failed: the same in the run in which it did, and in a replay."""
     error = rebuild_step(ChildContextError, failure.recorded, FAILED_TEXT)
     if options.error_mapper is not None and isinstance(error, DurableOperationError):
         return options.error_mapper(error)
@@ -107,7 +104,7 @@ async def _virtual_child(
     inner = virtual_scope(place, scope, name, options.sub_type)
     outcome = await virtual_outcome(session, inner, body, options.serdes)
     if isinstance(outcome, Failure):
-        raise _error_of(outcome, options)
+        raise _raised(outcome, options)
     return outcome
 
 
@@ -122,7 +119,7 @@ async def virtual_outcome(session: Session, inner: Scope, body: Body[T], serdes:
     except Exception as error:
         if retries_invocation(error):
             raise
-        return Failure(error_object(error), error)
+        return Failure(error_object(error))
 
 
 def virtual_scope(place: str, scope: Scope, name: str | None, sub_type: str) -> Scope:
@@ -222,7 +219,7 @@ class ChildRun(Generic[T]):
                 raise
             recorded = error_object(error)
             await self.close(self.update(OperationAction.FAIL, error=recorded))
-            return Failure(recorded, error)
+            return Failure(recorded)
         await self.close(self.update(OperationAction.SUCCEED, payload=payload, replay_children=is_remade or None))
         return cast(T, value)
 

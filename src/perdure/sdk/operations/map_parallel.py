@@ -18,7 +18,7 @@ from perdure.concurrency.models import (
 )
 from perdure.exceptions import NonDeterministicExecutionError, SuspendExecution, ValidationError
 from perdure.lambda_service import ErrorObject
-from perdure.model.operation import Context, Operation, OperationStatus, OperationType
+from perdure.model.operation import Operation, OperationType
 from perdure.sdk.annotated import batch_serdes_for, typed_serdes_for
 from perdure.sdk.identity import operation_id
 from perdure.sdk.journal import Begun
@@ -145,7 +145,7 @@ class _Batch:
             return await self._rebuilt(record.result)
         self._judge()
         if not self._is_flat and record is not None:
-            self._take_what_is_recorded()
+            await self._take_what_is_recorded()
         try:
             if self._reason is None:
                 await self._session.driver.fan_out(self)
@@ -172,8 +172,11 @@ class _Batch:
         if self._policy.is_complete(successes, failures, decision):
             self._reason = self._policy.reason(successes, failures, decision)
 
-    def _take_what_is_recorded(self) -> None:
-        """Count the branches that have ended in an earlier invocation; none of them runs again."""
+    async def _take_what_is_recorded(self) -> None:
+        """Count the branches that have ended in an earlier invocation, in their order.
+
+        Only one with a result too large to store runs again, over its records.
+        """
         scope = self._scope
         assert scope is not None
         records = self._session.journal.records
@@ -183,8 +186,8 @@ class _Batch:
                 continue
             self._started_max = index
             self._statuses[index] = BatchItemStatus.STARTED
-            if self._reason is None and record.is_terminal and not _is_remade(record):
-                self._settle(index, self._branch_run(index)[0].recorded())
+            if self._reason is None and record.is_terminal:
+                self._settle(index, await self.branch(index))
                 self._judge()
 
     # --- what the driver asks ------------------------------------------------------------------------------------
@@ -301,8 +304,3 @@ class _Branch:
 
     def run(self) -> Coroutine[Any, Any, Any]:
         return self._batch.branch(self.index)
-
-
-def _is_remade(record: Any) -> bool:
-    """The branch has ended, and its result is made by running it again over its records."""
-    return isinstance(record, Context) and record.replay_children and record.status is OperationStatus.SUCCEEDED
