@@ -52,7 +52,8 @@ def test_what_a_page_shows_happens(page: Path, tmp_path: Path) -> None:
 
 
 def run(command: list[str], folder: Path, exit_code: int = 0) -> str:
-    environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONPATH": str(folder)}
+    path = os.pathsep.join((str(ROOT / "src"), str(folder)))  # this repository, whichever one is installed
+    environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONPATH": path}
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False
     )
