@@ -68,9 +68,12 @@ if TYPE_CHECKING:
         CallbackSubmitterError as CallbackSubmitterError,
         CallbackTimeoutError as CallbackTimeoutError,
         ChildContextError as ChildContextError,
+        CompensationError as CompensationError,
         ContextUsageError as ContextUsageError,
+        DurableCancelledError as DurableCancelledError,
         DurableExecutionsError as DurableExecutionsError,
         DurableOperationError as DurableOperationError,
+        DurableTimeoutError as DurableTimeoutError,
         ExecutionEndedError as ExecutionEndedError,
         ExecutionError as ExecutionError,
         ExecutionFailed as ExecutionFailed,
@@ -102,6 +105,7 @@ if TYPE_CHECKING:
         create_linear_retry_strategy as create_linear_retry_strategy,
         create_retry_strategy as create_retry_strategy,
     )
+    from perdure.saga import AsyncSaga as AsyncSaga, Saga as Saga
     from perdure.serdes import (
         DEFAULT_JSON_SERDES as DEFAULT_JSON_SERDES,
         EXTENDED_TYPES_SERDES as EXTENDED_TYPES_SERDES,
@@ -181,7 +185,10 @@ _HOMES: Final = {
         "CallbackSubmitterError",
         "CallbackTimeoutError",
         "ChildContextError",
+        "CompensationError",
         "ContextUsageError",
+        "DurableCancelledError",
+        "DurableTimeoutError",
         "DurableExecutionsError",
         "DurableOperationError",
         "ExecutionEndedError",
@@ -202,6 +209,7 @@ _HOMES: Final = {
         "WaitForConditionError",
     ),
     "perdure.execution": ("durable_execution",),
+    "perdure.saga": ("AsyncSaga", "Saga"),
     "perdure.retries": (
         "LinearRetryStrategyConfig",
         "RetryDecision",

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from perdure.batches import MapConfig, ParallelBranch, ParallelConfig
     from perdure.concurrency.models import BatchResult
     from perdure.futures import Settled
+    from perdure.saga import AsyncSaga
     from perdure.sdk.drivers.loop import LoopDriver
     from perdure.serdes import SerDes
+    from perdure.timeouts import AsyncTimeout
     from perdure.waits import WaitForConditionConfig
 
 __all__ = ["AsyncCallback", "AsyncDurableContext"]
@@ -220,6 +222,25 @@ class AsyncDurableContext(Calls):
         """
         return self._future(self._wait_for_condition(check, config, name), "wait_for_condition", name)
 
+    def saga(self, undo_config: StepConfig | None = None) -> "AsyncSaga":
+        """`async with context.saga() as saga:` undoes what its steps did if the block raises; see `AsyncSaga`."""
+        from perdure.saga import AsyncSaga
+
+        return AsyncSaga(self, undo_config)
+
+    def timeout(self, duration: DurationLike | None = None, **units: float) -> "AsyncTimeout":
+        """`async with context.timeout(hours=2):` raises DurableTimeoutError at what is still awaited after that.
+
+        `units` are days, hours, minutes and seconds.
+        """
+        from perdure.timeouts import AsyncTimeout
+
+        return AsyncTimeout(self, self._seconds_of(duration, units))
+
+    def continue_as_new(self, payload: Any = None, name: str | None = None) -> AsyncDurableFuture[Any]:
+        """Go on as a new execution of this function, with a history of its own; as in blocking handlers."""
+        return self._future(self._continue_as_new(payload, name), "continue_as_new", name)
+
     # --- several at once -----------------------------------------------------------------------------------------
 
     @property
@@ -302,6 +323,8 @@ class AsyncDurableContext(Calls):
 
     def _future(self, begun: Begun[Any], call: str, name: str | None) -> AsyncDurableFuture[Any]:
         what = f"context.{call}({name!r})" if name else f"context.{call}(…)"
+        for limit in reversed(self._scope.timeouts):
+            begun = limit.limited(begun)
         return AsyncDurableFuture(begun, self._scope, what, self._driver)
 
     @property

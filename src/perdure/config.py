@@ -213,7 +213,8 @@ class StepConfig:
 
     `execution_mode` and `semantics` are other names of `step_semantics`. `retry` is another name of `retry_strategy`
     that also takes a `RetryStrategyConfig` or a number of attempts. `result_type` is what the result is read as, where
-    the function's annotation does not say it.
+    the function's annotation does not say it. An attempt that takes longer than `timeout` fails with a TimeoutError;
+    a body that blocks runs on in its thread, and its result goes nowhere.
     """
 
     retry_strategy: RetryStrategy | None
@@ -221,6 +222,7 @@ class StepConfig:
     serdes: "SerDes[Any] | None"
     sub_type: str | None
     result_type: Any
+    timeout: Duration | None
 
     def __init__(
         self,
@@ -233,6 +235,7 @@ class StepConfig:
         semantics: StepSemantics | str = _UNSET,
         retry: "RetryStrategy | RetryStrategyConfig | int | None" = _UNSET,
         result_type: Any = None,
+        timeout: DurationLike | None = None,
     ) -> None:
         given = {"step_semantics": step_semantics, "execution_mode": execution_mode, "semantics": semantics}
         words = {
@@ -249,7 +252,14 @@ class StepConfig:
             serdes=serdes,
             sub_type=check_sub_type(sub_type),
             result_type=result_type,
+            timeout=None if timeout is None else _positive(to_duration(timeout, "timeout"), "timeout"),
         )
+
+
+def _positive(duration: Duration, what: str) -> Duration:
+    if not duration.seconds:
+        raise ValidationError(f"{what} must be at least 1 second, not {duration.seconds}")
+    return duration
 
 
 def _to_retry_strategy(retry: "RetryStrategy | RetryStrategyConfig | int | None") -> RetryStrategy | None:

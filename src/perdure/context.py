@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from perdure.batches import MapConfig, ParallelBranch, ParallelConfig
     from perdure.concurrency.models import BatchResult
     from perdure.futures import DurableFuture, Settled
+    from perdure.saga import Saga
     from perdure.sdk.drivers.blocking import BlockingDriver
     from perdure.sdk.starting import Starter
     from perdure.serdes import SerDes
+    from perdure.timeouts import Timeout
     from perdure.waits import WaitForConditionConfig
 
 __all__ = [
@@ -225,6 +227,28 @@ class DurableContext(Calls):
         result: T = self._run(self._wait_for_condition(check, config, name))
         return result
 
+    def saga(self, undo_config: StepConfig | None = None) -> "Saga":
+        """`with context.saga() as saga:` undoes what its steps did if the block raises; see `Saga`."""
+        from perdure.saga import Saga
+
+        return Saga(self, undo_config)
+
+    def timeout(self, duration: DurationLike | None = None, **units: float) -> "Timeout":
+        """`with context.timeout(hours=2):` raises DurableTimeoutError at the operation that still waits after that.
+
+        What was begun in the block and has not ended is given up. `units` are days, hours, minutes and seconds.
+        """
+        from perdure.timeouts import Timeout
+
+        return Timeout(self, self._seconds_of(duration, units))
+
+    def continue_as_new(self, payload: Any = None, name: str | None = None) -> Any:
+        """Go on as a new execution of this function, with a history of its own: `return context.continue_as_new(…)`.
+
+        What that returns, or fails with, is what this one does. This one waits for it on disk, and takes nothing else.
+        """
+        return self._run(self._continue_as_new(payload, name))
+
     # --- several at once -----------------------------------------------------------------------------------------
 
     @property
@@ -322,12 +346,21 @@ class DurableContext(Calls):
         return cast("BlockingDriver", self._session.driver)
 
     def _run(self, begun: Begun[Any]) -> Any:
+        scope = self._scope
+        markers = [(limit, limit.next_marker()) for limit in scope.timeouts]
+        for limit, marker in markers:
+            if limit.was_given_up(marker):
+                raise limit.expired()
         try:
             return run_blocking(begun())
-        except SuspendExecution as suspended:
-            scope = self._scope
+        except SuspendExecution as waiting:
+            suspended = waiting
             if scope.group is not None:
                 suspended = self._driver.drain(scope, suspended)
+            for limit, marker in markers:
+                if limit.is_over:
+                    raise run_blocking(limit.give_up(marker)) from None
+            self._driver.leave(scope)
             scope.suspended = suspended
             raise suspended from None
 

@@ -342,6 +342,18 @@ class ChildContextError(DurableOperationError):
     """A child context failed."""
 
 
+class CompensationError(DurableOperationError):
+    """A saga has failed, and could not be undone wholly. `failures` are the undo steps that failed, with their errors;
+    they are there in the run in which it was raised.
+    """
+
+    failures: "Sequence[tuple[str, Exception]]" = ()
+
+
+class DurableTimeoutError(DurableOperationError):
+    """A block took longer than its time-out."""
+
+
 class PromiseCombinatorError(DurableOperationError):
     """What `all`, `any` or `race` waited for has failed; `__cause__` is what it failed with."""
 
@@ -440,6 +452,8 @@ for _kind in (
     InvokeError,
     ChildContextError,
     WaitForConditionError,
+    CompensationError,
+    DurableTimeoutError,
     PromiseCombinatorError,
     CallbackError,
     CallbackExternalError,

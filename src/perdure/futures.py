@@ -128,6 +128,11 @@ class DurableFuture(Promise[T]):
             self._run(lambda: self._driver.settle([self], lambda: self.is_settled))
         return self.value
 
+    @property
+    def has_ended(self) -> bool:
+        self._driver.collect(self._scope)
+        return self.is_settled
+
     def exception(self) -> Exception | None:
         """What the operation raised, once it has ended; None if it returned."""
         try:

@@ -23,6 +23,7 @@ from perdure.sdk import misuse
 from perdure.sdk.annotated import typed_serdes, typed_serdes_for
 from perdure.sdk.arity import require_context
 from perdure.sdk.journal import Begun
+from perdure.sdk.markers import patched, version
 from perdure.sdk.operations.callback import create_callback, wait_for_callback
 from perdure.sdk.operations.child import ChildOptions, child, virtual_child
 from perdure.sdk.operations.condition import wait_for_condition
@@ -33,6 +34,10 @@ from perdure.sdk.scope import Scope
 from perdure.sdk.session import Session
 
 if TYPE_CHECKING:
+    from datetime import datetime
+    from random import Random
+    from uuid import UUID
+
     from perdure.batches import MapConfig, ParallelConfig
     from perdure.concurrency.models import BatchResult
     from perdure.types import LoggerInterface
@@ -79,6 +84,58 @@ class Calls:
         """Whether what runs now has run before."""
         return self._scope.is_replaying
 
+    # --- what is the same in every replay ------------------------------------------------------------------------
+
+    def now(self) -> "datetime":
+        """The time, as far as this context knows it: the end of its latest operation, else the execution's start.
+
+        The same in every replay, and free. For the clock itself, use a step.
+        """
+        from datetime import UTC, datetime
+
+        last = self._session.journal.records.get(self._scope.last_id or "")
+        known_ms = (last.end_ms or last.start_ms) if last is not None else self._session.start_ms
+        return datetime.fromtimestamp(known_ms / 1000, UTC)
+
+    def uuid4(self) -> "UUID":
+        """A new UUID, the same in every replay."""
+        from uuid import UUID
+
+        return UUID(bytes=self._chance(16), version=4)
+
+    def random(self) -> "Random":
+        """A new generator of random numbers, seeded so that it gives the same in every replay."""
+        from random import Random
+
+        return Random(int.from_bytes(self._chance(32), "big"))
+
+    def _chance(self, size: int) -> bytes:
+        from hashlib import blake2b
+
+        scope = self._scope
+        scope.chances += 1
+        seed = f"{self._session.execution_id}:{scope.prefix}:{scope.chances}"
+        return blake2b(seed.encode(), digest_size=size).digest()
+
+    def patched(self, name: str) -> bool:
+        """Whether to run the new code of the change called `name`: not in executions that were past this point before.
+
+        `if context.patched("2026-fix-tax"): … else: …`; once no old execution is left, `deprecate_patch(name)`.
+        """
+        self._check("patched", name)
+        return patched(self._session, self._scope, name)
+
+    def deprecate_patch(self, name: str) -> None:
+        """The old code of a change is gone; what `patched` has recorded stays good."""
+        self._check("deprecate_patch", name)
+
+    def version(self, name: str, *, min: int = 1, max: int) -> int:  # noqa: A002 - the words that read best
+        """Which version of the code called `name` to run: `max` in new executions, the recorded one in those that have
+        been here, `min` in those that were past this point before it was asked.
+        """
+        self._check("version", name)
+        return version(self._session, self._scope, name, min, max)
+
     # --- operations ----------------------------------------------------------------------------------------------
 
     def _step(self, func: Any, name: Any, config: StepConfig | None) -> Operation:
@@ -86,10 +143,14 @@ class Calls:
         self._check("step", name)
         return step(self._session, self._scope, func, name, config or DEFAULT_CONFIG)
 
+    @staticmethod
+    def _seconds_of(duration: DurationLike | None, units: dict[str, float]) -> int:
+        if (duration is None) == (not units):
+            raise ValidationError("timeout needs a duration, or days, hours, minutes, seconds: timeout(hours=2)")
+        return _waitable(to_duration(duration if duration is not None else units, "timeout").seconds)
+
     def _wait(self, duration: DurationLike, name: str | None) -> Operation:
-        seconds = to_duration(duration).seconds
-        if not 1 <= seconds <= EXECUTION_TIMEOUT_S_MAX:
-            raise ValidationError(f"seconds must be from 1 to {EXECUTION_TIMEOUT_S_MAX}, not {seconds}")
+        seconds = _waitable(to_duration(duration).seconds)
         self._check("wait", name)
         return wait(self._session, self._scope, seconds, name or None)
 
@@ -109,6 +170,10 @@ class Calls:
             raise ValidationError(f"function_name must be the name or ARN of a function, not {function_name!r}")
         self._check("invoke", name)
         return invoke(self._session, self._scope, function_name, payload, name or None, config or _INVOKE)
+
+    def _continue_as_new(self, payload: Any, name: str | None) -> Operation:
+        function = self._session.arn.partition("/durable-execution/")[0]
+        return self._invoke(function, payload, name, None)
 
     def _child(
         self,
@@ -171,6 +236,12 @@ class Calls:
             misuse.check(scope, call, name, self._session)
         if scope.suspended is not None:
             raise scope.suspended
+
+
+def _waitable(seconds: int) -> int:
+    if not 1 <= seconds <= EXECUTION_TIMEOUT_S_MAX:
+        raise ValidationError(f"seconds must be from 1 to {EXECUTION_TIMEOUT_S_MAX}, not {seconds}")
+    return seconds
 
 
 def with_arguments(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[..., Any]:

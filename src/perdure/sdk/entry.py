@@ -135,12 +135,13 @@ def _input_of(given: Event, operations: list[Operation]) -> InvocationInput:
     name, execution_id = _names_of(given.arn)
     text: str | None = None
     records: list[Operation] = []
+    start_ms = 0
     for operation in operations:
         if isinstance(operation, ExecutionOperation):
-            text, name = operation.input, operation.name or name
+            text, name, start_ms = operation.input, operation.name or name, operation.start_ms
         else:
             records.append(operation)
-    return InvocationInput(given.arn, execution_id, name, text, records, given.updated_ids)
+    return InvocationInput(given.arn, execution_id, name, text, records, given.updated_ids, start_ms)
 
 
 @lru_cache(maxsize=16)

@@ -18,6 +18,11 @@ def operation_id(prefix: str, number: int) -> str:
     return blake2b(text.encode()).hexdigest()[:64]
 
 
+def named_id(prefix: str, kind: str, name: str) -> str:
+    """The id of something that takes no place among the operations of its context."""
+    return blake2b(f"{prefix}-@{kind}:{name}".encode()).hexdigest()[:64]
+
+
 def check_identity(
     record: Operation,
     kind: OperationType,

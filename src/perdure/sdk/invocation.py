@@ -61,6 +61,7 @@ class InvocationInput(msgspec.Struct, frozen=True):
     input: str | None
     operations: Sequence[Operation]
     updated_ids: Sequence[str] = ()
+    start_ms: int = 0
 
 
 class InvocationStatus(Word):
@@ -190,6 +191,7 @@ class Run:
             default_retry=definition.retry_strategy,
             default_serdes=definition.serdes,
             lambda_context=lambda_context,
+            start_ms=given.start_ms,
         )
         self.scope = Scope(is_replaying=bool(given.operations))
         self.scope.owner = driver.owner()

@@ -81,8 +81,9 @@ class Journal:
             self.divergence = self.divergence or divergence
             raise
 
-    def passed(self, scope: Scope) -> None:
+    def passed(self, scope: Scope, ended_id: str) -> None:
         """An operation of `scope` has ended: the replay is over if the next one is not recorded."""
+        scope.last_id = ended_id
         if scope.is_replaying:
             number = scope.counter + 1
             next_id = operation_id(scope.prefix, number)

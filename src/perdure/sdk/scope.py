@@ -11,16 +11,20 @@ class Scope:
 
     The two differ in a virtual context, which records nothing itself. `owner` is the thread or task that runs the
     context's function; None while nobody does. `suspended` is set once the context can't go on in this invocation,
-    `is_closed` once it has recorded its end. `unused` are the futures made in it that nobody has asked for, and
+    `is_closed` once it has recorded its end. `last_id` is the operation that ended last, `chances` counts what was
+    drawn by chance. `timeouts` are those of the blocks that are open, the
+    innermost last. `unused` are the futures made in it that nobody has asked for, and
     `group` runs those that were started, in threads.
     """
 
     __slots__ = (
+        "chances",
         "counter",
         "group",
         "is_closed",
         "is_replaying",
         "is_virtual",
+        "last_id",
         "name",
         "numbers",
         "outer",
@@ -29,6 +33,7 @@ class Scope:
         "prefix",
         "settled",
         "suspended",
+        "timeouts",
         "unused",
         "upcoming",
     )
@@ -51,12 +56,15 @@ class Scope:
         self.is_virtual = is_virtual
         self.numbers = itertools.count(1)
         self.counter = 0
+        self.chances = 0
+        self.last_id: str | None = None
         self.owner: object = None
         self.upcoming: tuple[int, str] | None = None
         self.suspended: SuspendExecution | None = None
         self.is_closed = False
         self.unused: dict[Any, None] | None = None
         self.settled = 0
+        self.timeouts: tuple[Any, ...] = ()
         self.group: Any = None
 
     @property

@@ -16,10 +16,11 @@ INLINE_BYTES_MAX: Final = 256 * 1024
 
 
 class Session:
-    """One invocation, as its handler's side sees it."""
+    """One invocation, as its handler's side sees it. `start_ms` is when the execution began."""
 
     __slots__ = (
         "arn",
+        "decisions",
         "default_retry",
         "default_serdes",
         "driver",
@@ -28,6 +29,7 @@ class Session:
         "journal",
         "lambda_context",
         "logger",
+        "start_ms",
     )
 
     def __init__(
@@ -42,6 +44,7 @@ class Session:
         default_retry: "RetryStrategy | None" = None,
         default_serdes: "SerDes[Any] | None" = None,
         lambda_context: Any = None,
+        start_ms: int = 0,
     ) -> None:
         self.arn = arn
         self.execution_id = execution_id
@@ -52,3 +55,5 @@ class Session:
         self.default_retry = default_retry
         self.default_serdes = default_serdes
         self.lambda_context = lambda_context
+        self.start_ms = start_ms
+        self.decisions: dict[str, int] = {}

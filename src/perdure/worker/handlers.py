@@ -105,6 +105,7 @@ def _given(invocation: Invocation) -> InvocationInput:
         invocation.input,
         invocation.operations,
         invocation.updated_ids,
+        invocation.execution_start_ms,
     )
 
 

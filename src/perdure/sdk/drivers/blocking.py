@@ -1,5 +1,7 @@
 """The blocking driver: operations run in the thread that calls them, and commit in it too."""
 
+import contextvars
+import queue
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar, cast
@@ -9,6 +11,7 @@ from perdure.model.operation import Operation, OperationType, OperationUpdate
 from perdure.sdk.arity import refuse_coroutine
 from perdure.sdk.client import Client
 from perdure.sdk.drivers.crew import Crew, Ended, Group, Unit
+from perdure.sdk.drivers.hands import HANDS
 from perdure.sdk.drivers.linger import Linger
 from perdure.sdk.drivers.protocol import UPDATES_MAX, FanOut, Settling
 from perdure.sdk.drivers.running import run_blocking
@@ -49,6 +52,26 @@ class BlockingDriver:
         if self._crew is not None:
             self._crew.about_to_block()
         result = body()
+        refuse_coroutine(result, function)
+        return cast(T, result)
+
+    async def call_within(self, seconds: int, body: Callable[[], T | Awaitable[T]], function: Callable[..., Any]) -> T:
+        answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+        context = contextvars.copy_context()
+
+        def run() -> None:
+            try:
+                answers.put((context.run(body), None))
+            except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+                answers.put((None, error))
+
+        HANDS.run(run)
+        try:
+            result, error = answers.get(timeout=seconds)
+        except queue.Empty:
+            raise TimeoutError(f"it took longer than {seconds} s") from None
+        if error is not None:
+            raise error
         refuse_coroutine(result, function)
         return cast(T, result)
 
@@ -135,7 +158,6 @@ class BlockingDriver:
         except SuspendExecution as others:
             due = [each.due_ms for each in (suspended, others) if each.due_ms is not None]
             ids = suspended.operation_ids + others.operation_ids
-            self.leave(scope)
             return suspension(str(suspended).removeprefix("waiting for "), min(due, default=None), ids)
 
     def drop(self, unit: Unit) -> bool:

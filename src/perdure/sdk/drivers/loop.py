@@ -81,6 +81,13 @@ class LoopDriver:
             return cast(T, await result)
         return result
 
+    async def call_within(self, seconds: int, body: Callable[[], T | Awaitable[T]], function: Callable[..., Any]) -> T:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self.call(body, function)
+        except TimeoutError:
+            raise TimeoutError(f"it took longer than {seconds} s") from None
+
     async def enter(self, body: Callable[[], T | Awaitable[T]], function: Callable[..., Any]) -> T:
         result = body()
         if inspect.isawaitable(result):
@@ -376,6 +383,13 @@ class LoopDriver:
                 if not future.is_settled:
                     future.tell(joined)
             await joined
+
+    async def either(self, task: asyncio.Task[Any], future: Settling) -> None:
+        """Return once one of the two has ended."""
+        joined = Joined(loop=self._loop)
+        task.add_done_callback(lambda _: joined.settle(None, None))
+        future.tell(joined)
+        await joined
 
     def leave(self, scope: Scope) -> None:
         pass  # what is left of a context's tasks is cancelled with the invocation

@@ -19,6 +19,10 @@ class Driver(Protocol):
         """Run a body of the author's; `function` is what the author wrote, `body` calls it."""
         ...
 
+    async def call_within(self, seconds: int, body: Callable[[], T | Awaitable[T]], function: Callable[..., Any]) -> T:
+        """The same; raises TimeoutError if it takes longer."""
+        ...
+
     async def enter(self, body: Callable[[], T | Awaitable[T]], function: Callable[..., Any]) -> T:
         """The same for a function that gets a context: it blocks in durable operations, and nowhere else."""
         ...

@@ -77,7 +77,7 @@ async def child_at(
     """The same at a place that has been taken."""
     run: ChildRun[T] = ChildRun(session, scope, operation_id, name, options)
     outcome = await run.outcome(body)
-    session.journal.passed(scope)
+    session.journal.passed(scope, operation_id)
     if not isinstance(outcome, Failure):
         return outcome
     if isinstance(outcome.error, SerDesError):

@@ -54,7 +54,7 @@ async def _wait_for_condition(
     while True:
         poll = _Poll(session, scope, operation_id, name, config, record, serdes)
         if record is not None and record.is_terminal:
-            session.journal.passed(scope)
+            session.journal.passed(scope, operation_id)
             if record.status is not OperationStatus.SUCCEEDED:
                 raise rebuild_step(WaitForConditionError, record.error, f"{poll} was {record.status.lower()}")
             return cast(T, None) if record.result is None else cast(T, poll.read(record.result))
@@ -69,7 +69,7 @@ async def _wait_for_condition(
             payload, decision = looked
             if not decision.should_continue:
                 await session.driver.commit(scope, poll.update(OperationAction.SUCCEED, payload=payload), durable=True)
-                session.journal.passed(scope)
+                session.journal.passed(scope, operation_id)
                 return cast(T, poll.read(payload))
             due_ms = await poll.park(payload, decision.delay_seconds)
         record = await session.driver.until(operation_id, may_start, f"the next poll of {poll}", due_ms)
@@ -156,5 +156,5 @@ class _Poll:
         """Record the failure and return what a replay would raise."""
         recorded = error_object(error)
         await self.session.driver.commit(self.scope, self.update(OperationAction.FAIL, error=recorded), durable=True)
-        self.session.journal.passed(self.scope)
+        self.session.journal.passed(self.scope, self.operation_id)
         return rebuild_step(WaitForConditionError, recorded, "the condition failed")

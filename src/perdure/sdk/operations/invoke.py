@@ -51,7 +51,7 @@ async def _invoke(
         await session.driver.park(scope, update)
     if record is None or not record.is_terminal:
         record = await session.driver.until(operation_id, has_ended, what, None)
-    session.journal.passed(scope)
+    session.journal.passed(scope, operation_id)
     if record.status is OperationStatus.SUCCEEDED:
         serdes = config.serdes_result or DEFAULT_JSON_SERDES
         return None if record.result is None else deserialize(serdes, record.result, operation_id, session.arn)

@@ -75,10 +75,10 @@ async def _step(
             status = record.status
             if status is Status.SUCCEEDED:
                 value = cast(T, _read(serdes, record.result, operation_id, session))
-                session.journal.passed(scope)
+                session.journal.passed(scope, operation_id)
                 return value
             if status in _OVER:
-                session.journal.passed(scope)
+                session.journal.passed(scope, operation_id)
                 raise rebuild_step(StepError, record.error, f"step '{name or operation_id}' was {status.lower()}")
         if record is None or record.status is not Status.PENDING:
             attempt = _Attempt(session, scope, operation_id, name, config, record)
@@ -158,7 +158,11 @@ class _Attempt:
         token = active.set(Body("step", self.name))
         try:
             context = self.context()
-            returned = await session.driver.call((lambda: body(context)) if takes_context(body) else body, body)
+            run = (lambda: body(context)) if takes_context(body) else body
+            if self.config.timeout is None:
+                returned = await session.driver.call(run, body)
+            else:
+                returned = await session.driver.call_within(self.config.timeout.seconds, run, body)
             payload = serialize(serdes, returned, self.operation_id, session.arn)
             value = _read(serdes, payload, self.operation_id, session)
         except (ExecutionError, RetryableSerDesError):
@@ -169,7 +173,7 @@ class _Attempt:
             failure = error
         else:
             await session.driver.commit(self.scope, self.update(OperationAction.SUCCEED, payload=payload), durable=True)
-            session.journal.passed(self.scope)
+            session.journal.passed(self.scope, self.operation_id)
             return value
         finally:
             active.reset(token)
@@ -208,5 +212,5 @@ class _Attempt:
         if isinstance(error, StepInterruptedError):
             recorded = ErrorObject(recorded.message, qualified_name(StepInterruptedError))
         await self.session.driver.commit(self.scope, self.update(OperationAction.FAIL, error=recorded), durable=True)
-        self.session.journal.passed(self.scope)
+        self.session.journal.passed(self.scope, self.operation_id)
         return rebuild_step(StepError, recorded, "the step failed")

@@ -38,7 +38,7 @@ async def _wait(session: Session, scope: Scope, operation_id: str, seconds: int,
         due_ms = now_ms + seconds * 1000
     if record is None or not record.is_terminal:
         record = await session.driver.until(operation_id, has_ended, _called(name), due_ms)
-    session.journal.passed(scope)
+    session.journal.passed(scope, operation_id)
     if record.status is not OperationStatus.SUCCEEDED:
         raise rebuild(DurableOperationError, record.error, f"{_called(name)} was {record.status.lower()}")
 

@@ -1,0 +1,406 @@
+"""What no official SDK has: deterministic helpers, decisions about changed code, sagas, executions that go on anew."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from perdure import (
+    AsyncDurableContext,
+    CompensationError,
+    DurableContext,
+    DurableTimeoutError,
+    RetryPresets,
+    StepConfig,
+    StepContext,
+    StepError,
+    ValidationError,
+    durable_execution,
+    durable_step,
+)
+from perdure.execution import definition_of
+from perdure.model.execution import ExecutionStatus
+from support.local import Local
+
+NO_RETRY = StepConfig(RetryPresets.none())
+
+
+def _failing(_: Any) -> Any:
+    raise ValueError("boom")
+
+
+# --- the same in every replay ------------------------------------------------------------------------------------
+
+
+def test_now_is_the_end_of_the_latest_operation_and_the_same_in_every_replay() -> None:
+    seen: list[tuple[datetime, datetime, datetime]] = []
+
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        begin = context.now()
+        context.step(lambda _: 1)
+        after_step = context.now()
+        context.wait(timedelta(hours=1))
+        seen.append((begin, after_step, context.now()))
+        context.wait(1)
+        return seen[-1][2].isoformat()
+
+    local = Local(handler)
+    began = datetime.fromtimestamp(local.clock.now / 1000, UTC)
+    outcome = local.run()
+    assert outcome.result == (began + timedelta(hours=1)).isoformat()
+    assert seen == [(began, began, began + timedelta(hours=1))] * 2
+    assert len(outcome.operations) == 3, "asking takes no operation"
+
+
+def test_uuids_and_random_numbers_are_the_same_in_every_replay_and_differ_otherwise() -> None:
+    seen: list[list[Any]] = []
+
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        inner = context.run_in_child_context(lambda child: str(child.uuid4()), name="child")
+        drawn = [
+            str(context.uuid4()),
+            str(context.uuid4()),
+            inner,
+            context.random().random(),
+            context.random().random(),
+        ]
+        context.wait(1)
+        seen.append(drawn)
+        assert context.uuid4().version == 4
+        context.wait(1)
+        return drawn
+
+    outcomes = [Local(handler, seed=seed).run() for seed in (1, 2)]
+    assert seen[0] == seen[1]
+    assert len(set(seen[0])) == 5
+    assert not set(outcomes[0].result) & set(outcomes[1].result)
+
+
+# --- changed code ------------------------------------------------------------------------------------------------
+
+
+def _deploy(local: Local, handler: Callable[..., Any]) -> None:
+    """Put new code in the place of the old."""
+    (name,) = local.handlers
+    local.handlers[name] = handler
+    assert definition_of(handler) is not None
+
+
+def test_a_patch_is_for_executions_that_were_not_past_it() -> None:
+    @durable_execution(name="tax")
+    def old(event: Any, context: DurableContext) -> Any:
+        context.step(lambda _: "before", name="before")
+        context.wait(60)
+        if event == "late":
+            context.wait(60)
+        return "old"
+
+    @durable_execution(name="tax")
+    def new(event: Any, context: DurableContext) -> Any:
+        context.step(lambda _: "before", name="before")
+        is_new = context.patched("fix-tax")
+        context.wait(60)
+        if event == "late":
+            context.wait(60)
+        return ["new" if is_new else "old", context.patched("fix-tax") == is_new]
+
+    local = Local(old)
+    in_flight = local.start("early")
+    local.go_on(in_flight, until_s=1)
+    _deploy(local, new)
+    assert local.go_on(in_flight).result == ["old", True]
+    fresh = local.run("early")
+    assert fresh.result == ["new", True]
+    assert fresh.op("patch fix-tax").sub_type == "Patch"
+
+
+def test_a_patch_moves_no_operation() -> None:
+    @durable_execution(name="same")
+    def plain(event: Any, context: DurableContext) -> Any:
+        context.step(lambda _: 1, name="a")
+
+    @durable_execution(name="same")
+    def patched(event: Any, context: DurableContext) -> Any:
+        context.patched("p")
+        context.step(lambda _: 1, name="a")
+
+    assert Local(plain).run().op("a").id == Local(patched).run().op("a").id
+
+
+def test_a_version_is_chosen_once_and_kept() -> None:
+    def code(most: int) -> Callable[..., Any]:
+        @durable_execution(name="schema")
+        def handler(event: Any, context: DurableContext) -> Any:
+            found = context.version("schema", min=1, max=most)
+            context.wait(60)
+            return found
+
+        return handler
+
+    local = Local(code(2))
+    execution = local.start()
+    local.go_on(execution, until_s=1)
+    _deploy(local, code(3))
+    assert local.go_on(execution).result == 2
+    assert local.run().result == 3
+
+
+def test_a_version_that_the_code_does_not_have_any_more_ends_the_execution_with_the_way_out() -> None:
+    def code(least: int, most: int) -> Callable[..., Any]:
+        @durable_execution(name="schema")
+        def handler(event: Any, context: DurableContext) -> Any:
+            context.version("schema", min=least, max=most)
+            context.wait(60)
+
+        return handler
+
+    local = Local(code(1, 2))
+    execution = local.start()
+    local.go_on(execution, until_s=1)
+    _deploy(local, code(3, 4))
+    outcome = local.go_on(execution)
+    assert outcome.error.type == "perdure.exceptions.NonDeterministicExecutionError"
+    assert "goes on with version 2 of 'schema', the code has 3 to 4" in outcome.error.message
+
+
+def test_patches_and_versions_need_names_and_a_range() -> None:
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        with pytest.raises(ValidationError, match="a patch needs a name, not ''"):
+            context.patched("")
+        with pytest.raises(ValidationError, match="min must not be greater than max"):
+            context.version("v", min=3, max=2)
+
+    assert Local(handler).run().status is ExecutionStatus.SUCCEEDED
+
+
+# --- sagas -------------------------------------------------------------------------------------------------------
+
+
+def test_a_saga_undoes_what_was_done_in_reverse_and_lets_the_error_go_on() -> None:
+    log: list[str] = []
+
+    @durable_step
+    def book(step: StepContext, what: str) -> str:
+        log.append(f"book {what}")
+        return what
+
+    @durable_step
+    def cancel(step: StepContext, what: str) -> None:
+        log.append(f"cancel {what}")
+
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        with context.saga() as saga:
+            saga.step(book("hotel"), name="hotel", undo=cancel)
+            context.wait(60)
+            saga.step(book("flight"), name="flight", undo=lambda what: log.append(f"release {what}"))
+            context.step(_failing, name="pay", config=NO_RETRY)
+
+    outcome = Local(handler).run()
+    assert outcome.error.type == "perdure.exceptions.StepError"
+    assert log == ["book hotel", "book flight", "release flight", "cancel hotel"]
+    assert [o.name for o in outcome.operations if o.name and o.name.startswith("undo")] == ["undo:flight", "undo:hotel"]
+
+
+def test_a_saga_that_succeeds_or_suspends_undoes_nothing() -> None:
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        with context.saga() as saga:
+            done = saga.child(lambda child: child.step(lambda _: "x"), name="child", undo=_failing)
+            context.wait(60)
+        return done
+
+    outcome = Local(handler).run()
+    assert outcome.result == "x"
+    assert not [o for o in outcome.operations if o.name and o.name.startswith("undo")]
+
+
+def test_all_undo_steps_are_attempted_and_their_failures_gathered() -> None:
+    log: list[str] = []
+
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        try:
+            with context.saga(NO_RETRY) as saga:
+                saga.add(lambda: log.append("first"), name="first")
+                saga.step(lambda _: 2, name="second", undo=_failing)
+                context.step(_failing, config=NO_RETRY)
+        except CompensationError as error:
+            return [str(error), [name for name, _ in error.failures], type(error.__cause__).__name__]
+
+    assert Local(handler).run().result == [
+        "1 of 2 undo steps failed (undo:second: boom) after: boom",
+        ["undo:second"],
+        "StepError",
+    ]
+    assert log == ["first"]
+
+
+def test_an_async_saga_undoes_too() -> None:
+    log: list[str] = []
+
+    @durable_execution
+    async def handler(event: Any, context: AsyncDurableContext) -> Any:
+        async def release(what: str) -> None:
+            log.append(f"release {what}")
+
+        try:
+            async with context.saga() as saga:
+                await saga.step(lambda _: "a", name="a", undo=release)
+                await context.wait(5)
+                await saga.step(lambda _: "b", name="b", undo=lambda what: log.append(f"sync {what}"))
+                await context.step(_failing, config=NO_RETRY)
+        except StepError:
+            return "undone"
+
+    assert Local(handler).run().result == "undone"
+    assert log == ["sync b", "release a"]
+
+
+# --- going on anew -----------------------------------------------------------------------------------------------
+
+
+def test_an_execution_goes_on_anew_and_has_the_result_of_the_last() -> None:
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        context.step(lambda _: event, name="work")
+        if event["left"]:
+            return context.continue_as_new({"left": event["left"] - 1})
+        return "all done"
+
+    outcome = Local(handler).run({"left": 3})
+    assert outcome.result == "all done"
+    assert len(outcome.operations) == 2
+
+
+# --- time-outs ---------------------------------------------------------------------------------------------------
+
+
+def test_a_block_that_takes_too_long_raises_where_it_waits_and_does_so_in_every_replay() -> None:
+    seen: list[str] = []
+
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        callback = context.create_callback("late")
+        try:
+            with context.timeout(minutes=1):
+                context.step(lambda _: 1, name="quick")
+                callback.result()
+        except DurableTimeoutError as error:
+            seen.append(str(error))
+        context.step(lambda _: 2, name="after")
+        context.wait(3600)
+        return "over"
+
+    local = Local(handler)
+    execution = local.start()
+    outcome = local.go_on(execution, until_s=120)
+    local.service.succeed_callback(outcome.callback_id(), "too late")
+    assert local.go_on(execution).result == "over"
+    assert seen == ["the block took longer than its time-out of 60 s"] * 3
+    assert local.service.get(execution).end_ms is not None
+
+
+def test_a_block_that_is_quick_enough_gives_up_its_time_out() -> None:
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        with context.timeout(60):
+            context.wait(30)
+            value = context.run_in_child_context(lambda child: child.step(lambda _: "done"))
+        context.wait(120)
+        return value
+
+    assert Local(handler).run().result == "done"
+
+
+def test_a_child_in_a_block_is_given_up_as_a_whole() -> None:
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        def slow(child: DurableContext) -> None:
+            child.wait(600)
+            child.step(lambda _: 1, name="never")
+
+        try:
+            with context.timeout(60):
+                context.run_in_child_context(slow, name="slow")
+        except DurableTimeoutError:
+            context.wait(1200)
+            return "gave up"
+
+    outcome = Local(handler).run()
+    assert outcome.result == "gave up"
+    assert "never" not in [operation.name for operation in outcome.operations]
+
+
+def test_an_async_block_has_a_time_out_too() -> None:
+    @durable_execution
+    async def handler(event: Any, context: AsyncDurableContext) -> Any:
+        async with context.timeout(60):
+            quick = await context.wait(5) or "quick"
+        try:
+            async with context.timeout(60):
+                await context.wait(600)
+        except DurableTimeoutError:
+            await context.wait(1200)
+            return [quick, "gave up"]
+
+    assert Local(handler).run().result == ["quick", "gave up"]
+
+
+def test_a_time_out_needs_a_duration() -> None:
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        for given in ({}, {"duration": 5, "hours": 1}):
+            with pytest.raises(ValidationError, match="timeout needs a duration"):
+                context.timeout(**given)
+        with pytest.raises(ValidationError, match="seconds must be from 1"):
+            context.timeout(0)
+
+    assert Local(handler).run().status is ExecutionStatus.SUCCEEDED
+
+
+def test_an_attempt_that_takes_too_long_fails_and_is_tried_again() -> None:
+    never = threading.Event()
+    attempts: list[int] = []
+
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        def slow_at_first(step: StepContext) -> str:
+            attempts.append(step.attempt)
+            if step.attempt == 1:
+                never.wait(30)
+            return "done"
+
+        return context.step(slow_at_first, config=StepConfig(retry=2, timeout=1))
+
+    outcome = Local(handler).run()
+    never.set()
+    assert outcome.result == "done"
+    assert attempts == [1, 2]
+
+
+def test_an_async_attempt_that_takes_too_long_is_cancelled() -> None:
+    cancelled: list[str] = []
+
+    @durable_execution
+    async def handler(event: Any, context: AsyncDurableContext) -> Any:
+        async def slow() -> None:
+            try:
+                await asyncio.sleep(30)
+            except asyncio.CancelledError:
+                cancelled.append("slow")
+                raise
+
+        try:
+            await context.step(slow, config=StepConfig(retry=1, timeout=1))
+        except StepError as error:
+            return [error.error_type, str(error)]
+
+    assert Local(handler).run().result == ["TimeoutError", "it took longer than 1 s"]
+    assert cancelled == ["slow"]
