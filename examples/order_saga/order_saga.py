@@ -15,7 +15,6 @@ Try it:
 """
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +49,8 @@ def book_hotel(step: StepContext, trip: str) -> str:
 
 
 @durable_step
-def cancel_hotel(step: StepContext, trip: str, booking: str) -> str:
-    world("cancel-hotel", trip, step.idempotency_key)
-    return f"{booking} cancelled"
+def cancel_hotel(step: StepContext, booking: str) -> None:
+    world("cancel-hotel", booking, step.idempotency_key)
 
 
 @durable_step
@@ -62,9 +60,8 @@ def book_flight(step: StepContext, trip: str) -> str:
 
 
 @durable_step
-def cancel_flight(step: StepContext, trip: str, booking: str) -> str:
-    world("cancel-flight", trip, step.idempotency_key)
-    return f"{booking} cancelled"
+def cancel_flight(step: StepContext, booking: str) -> None:
+    world("cancel-flight", booking, step.idempotency_key)
 
 
 class CardDeclined(Exception):
@@ -80,23 +77,20 @@ def pay(step: StepContext, trip: str, cents: int, declined: bool) -> str:
 
 
 @durable_step
-def void_payment(step: StepContext, trip: str) -> str:
+def void_payment(step: StepContext, trip: str) -> None:
     world("void-payment", trip, step.idempotency_key)
-    return f"payment-{trip} voided, if there was one"
 
 
 @durable_execution(name="trip")
 def handler(event: dict[str, Any], context: DurableContext) -> dict[str, Any]:
     trip = event["trip"]
-    undo: list[Callable[[], str]] = []  # made anew, in the same order, by every replay
     try:
-        hotel = context.step(book_hotel(trip))
-        undo.append(lambda: context.step(cancel_hotel(trip, hotel), config=INSIST))
-        flight = context.step(book_flight(trip))
-        undo.append(lambda: context.step(cancel_flight(trip, flight), config=INSIST))
-        undo.append(lambda: context.step(void_payment(trip), config=INSIST))
-        payment = context.step(pay(trip, event["cents"], event.get("declined", False)), config=ONCE)
-    except StepError as error:
-        context.logger.warning("trip %s is undone: %s", trip, error)
-        return {"trip": trip, "state": "undone", "why": str(error), "undone": [step() for step in reversed(undo)]}
+        with context.saga(INSIST) as saga:
+            hotel = saga.step(book_hotel(trip), undo=cancel_hotel)
+            flight = saga.step(book_flight(trip), undo=cancel_flight)
+            saga.add(void_payment, trip, name="pay")
+            payment = context.step(pay(trip, event["cents"], event.get("declined", False)), config=ONCE)
+    except StepError as error:  # by now all is undone; CompensationError would say what is not
+        context.logger.warning("trip %s was undone: %s", trip, error)
+        return {"trip": trip, "state": "undone", "why": str(error)}
     return {"trip": trip, "state": "booked", "parts": [hotel, flight, payment]}
