@@ -134,9 +134,20 @@ class Module:
     def segment(self, node: ast.AST) -> str:
         """The source of an expression, on one line; of an annotation in quotes what is in them."""
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.search(r"[\[|A-Z]", node.value):
-            return node.value
+            return self._spelled_out(node.value)
         text = ast.get_source_segment(self.text, node) or ""
-        return re.sub(r"([\[(]) | ([\])])", r"\1\2", " ".join(text.split())).replace(",]", "]")
+        joined = re.sub(r"([\[(]) | ([\])])", r"\1\2", " ".join(text.split())).replace(",]", "]")
+        return self._spelled_out(joined)
+
+    def _spelled_out(self, text: str) -> str:
+        """Private aliases of types, as `_Branch[T1]`, replaced by what they stand for."""
+        for alias in set(re.findall(r"\b(_[A-Z]\w*)\[", text)):
+            value = getattr(self.definitions.get(alias), "value", None)
+            if value is not None:
+                meant = (ast.get_source_segment(self.text, value) or "").replace('"', "")
+                fill = lambda found, meant=meant: re.sub(r"\bT\b", found[1], meant)  # noqa: E731
+                text = re.sub(rf"\b{alias}\[(\w+)\]", fill, text)
+        return text
 
 
 @cache

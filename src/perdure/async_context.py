@@ -15,7 +15,7 @@ from perdure.config import (
 from perdure.context import ExecutionContext
 from perdure.exceptions import ContextUsageError, ValidationError
 from perdure.futures import AsyncDurableFuture
-from perdure.sdk.calls import Calls, with_arguments
+from perdure.sdk.calls import Calls, with_arguments, with_result_type
 from perdure.sdk.journal import Begun
 from perdure.sdk.operations.callback import callback_result
 from perdure.types import StepContext
@@ -28,13 +28,19 @@ if TYPE_CHECKING:
     from perdure.sdk.drivers.loop import LoopDriver
     from perdure.serdes import SerDes
     from perdure.timeouts import AsyncTimeout
+    from perdure.types import DurableFunction, FunctionRef
     from perdure.waits import WaitForConditionConfig
 
 __all__ = ["AsyncCallback", "AsyncDurableContext"]
 
 T = TypeVar("T")
 U = TypeVar("U")
+T1 = TypeVar("T1")
+T2 = TypeVar("T2")
+T3 = TypeVar("T3")
+T4 = TypeVar("T4")
 P = ParamSpec("P")
+_Branch = Callable[["AsyncDurableContext"], Awaitable[T]]
 
 
 class AsyncCallback(Generic[T]):
@@ -116,16 +122,29 @@ class AsyncDurableContext(Calls):
         """Go on after `duration`: from 1 second to 366 days, without running meanwhile."""
         return self._future(self._wait(duration, name), "wait", name)
 
+    @overload
+    def create_callback(
+        self, name: str | None = None, config: CallbackConfig | None = None, *, result_type: type[T]
+    ) -> AsyncDurableFuture[AsyncCallback[T]]: ...
+
+    @overload
     def create_callback(
         self, name: str | None = None, config: CallbackConfig | None = None
+    ) -> AsyncDurableFuture[AsyncCallback[Any]]: ...
+
+    def create_callback(
+        self, name: str | None = None, config: CallbackConfig | None = None, *, result_type: Any = None
     ) -> AsyncDurableFuture[AsyncCallback[Any]]:
-        """Make an id that somebody outside can complete; awaiting what this gives when awaited waits for the answer."""
-        begun = self._create_callback(name, config)
-        serdes = config.serdes if config is not None else None
+        """Make an id that somebody outside can complete; awaiting what this gives when awaited waits for the answer.
+
+        With a `result_type` the answer is plain JSON, read as that.
+        """
+        how = with_result_type(config or CallbackConfig(), "serdes", result_type)
+        begun = self._create_callback(name, how)
 
         async def run() -> AsyncCallback[Any]:
             record = await begun()
-            return AsyncCallback(record.callback_id, record.id, self, serdes)
+            return AsyncCallback(record.callback_id, record.id, self, how.serdes)
 
         return self._future(run, "create_callback", name)
 
@@ -133,19 +152,75 @@ class AsyncDurableContext(Calls):
         begun = partial(callback_result, self._session, callback.operation_id, callback.serdes)
         return self._future(begun, "create_callback(…).result", None)
 
+    @overload
+    def wait_for_callback(
+        self,
+        submitter: Callable[..., Any],
+        name: str | None = None,
+        config: WaitForCallbackConfig | None = None,
+        *,
+        result_type: type[T],
+    ) -> AsyncDurableFuture[T]: ...
+
+    @overload
     def wait_for_callback(
         self, submitter: Callable[..., Any], name: str | None = None, config: WaitForCallbackConfig | None = None
+    ) -> AsyncDurableFuture[Any]: ...
+
+    def wait_for_callback(
+        self,
+        submitter: Callable[..., Any],
+        name: str | None = None,
+        config: WaitForCallbackConfig | None = None,
+        *,
+        result_type: Any = None,
     ) -> AsyncDurableFuture[Any]:
         """Make a callback, hand its id to `submitter(callback_id)` or `submitter(callback_id, context)` in a step, and
         wait for the answer. Errors are those of `DurableContext.wait_for_callback`.
         """
-        return self._future(self._wait_for_callback(submitter, name, config), "wait_for_callback", name)
+        begun = self._wait_for_callback(submitter, name, config, result_type)
+        return self._future(begun, "wait_for_callback", name)
 
+    @overload
+    def invoke(
+        self,
+        function_name: "FunctionRef[U, T] | DurableFunction[U, T]",
+        payload: U,
+        name: str | None = None,
+        config: InvokeConfig | None = None,
+    ) -> AsyncDurableFuture[T]: ...
+
+    @overload
+    def invoke(
+        self,
+        function_name: str,
+        payload: Any = None,
+        name: str | None = None,
+        config: InvokeConfig | None = None,
+        *,
+        result_type: type[T],
+    ) -> AsyncDurableFuture[T]: ...
+
+    @overload
     def invoke(
         self, function_name: str, payload: Any = None, name: str | None = None, config: InvokeConfig | None = None
+    ) -> AsyncDurableFuture[Any]: ...
+
+    def invoke(
+        self,
+        function_name: Any,
+        payload: Any = None,
+        name: str | None = None,
+        config: InvokeConfig | None = None,
+        *,
+        result_type: Any = None,
     ) -> AsyncDurableFuture[Any]:
-        """Invoke another function and wait for its result. Raises InvokeError if it fails or can't be found."""
-        return self._future(self._invoke(function_name, payload, name, config), "invoke", name)
+        """Invoke another function and wait for its result. Raises InvokeError if it fails or can't be found.
+
+        The function is its name or ARN, a durable handler, or a `FunctionRef`; its result is plain JSON, read as
+        `result_type` if one is given.
+        """
+        return self._future(self._invoke(function_name, payload, name, config, result_type), "invoke", name)
 
     def run_in_child_context(
         self,
@@ -205,12 +280,44 @@ class AsyncDurableContext(Calls):
         """
         return self._future(self._map(inputs, func, name, config), "map", name)
 
+    @overload
+    def parallel(
+        self,
+        functions: "tuple[_Branch[T1], _Branch[T2]]",
+        name: str | None = None,
+        config: "ParallelConfig | None" = None,
+    ) -> "AsyncDurableFuture[BatchResult[T1 | T2]]": ...
+
+    @overload
+    def parallel(
+        self,
+        functions: "tuple[_Branch[T1], _Branch[T2], _Branch[T3]]",
+        name: str | None = None,
+        config: "ParallelConfig | None" = None,
+    ) -> "AsyncDurableFuture[BatchResult[T1 | T2 | T3]]": ...
+
+    @overload
+    def parallel(
+        self,
+        functions: "tuple[_Branch[T1], _Branch[T2], _Branch[T3], _Branch[T4]]",
+        name: str | None = None,
+        config: "ParallelConfig | None" = None,
+    ) -> "AsyncDurableFuture[BatchResult[T1 | T2 | T3 | T4]]": ...
+
+    @overload
     def parallel(
         self,
         functions: "Sequence[Callable[[AsyncDurableContext], Awaitable[T]] | ParallelBranch[Awaitable[T]]]",
         name: str | None = None,
         config: "ParallelConfig | None" = None,
-    ) -> "AsyncDurableFuture[BatchResult[T]]":
+    ) -> "AsyncDurableFuture[BatchResult[T]]": ...
+
+    def parallel(
+        self,
+        functions: Sequence[Callable[..., Any]],
+        name: str | None = None,
+        config: "ParallelConfig | None" = None,
+    ) -> "AsyncDurableFuture[BatchResult[Any]]":
         """Run each of `functions` with a context of its own, beside each other. As `map` otherwise."""
         return self._future(self._parallel(functions, name, config), "parallel", name)
 

@@ -15,7 +15,7 @@ from perdure.config import (
 )
 from perdure.exceptions import ContextUsageError, SuspendExecution, ValidationError
 from perdure.model.operation import Callback as CallbackRecord
-from perdure.sdk.calls import Calls, with_arguments
+from perdure.sdk.calls import Calls, with_arguments, with_result_type
 from perdure.sdk.drivers.running import run_blocking
 from perdure.sdk.journal import Begun
 from perdure.sdk.operations.callback import callback_result
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from perdure.sdk.starting import Starter
     from perdure.serdes import SerDes
     from perdure.timeouts import Timeout
+    from perdure.types import DurableFunction, FunctionRef
     from perdure.waits import WaitForConditionConfig
 
 __all__ = [
@@ -45,9 +46,14 @@ __all__ = [
 
 T = TypeVar("T")
 U = TypeVar("U")
+T1 = TypeVar("T1")
+T2 = TypeVar("T2")
+T3 = TypeVar("T3")
+T4 = TypeVar("T4")
 T_co = TypeVar("T_co", covariant=True)
 U_contra = TypeVar("U_contra", contravariant=True)
 P = ParamSpec("P")
+_Branch = Callable[["DurableContext"], T]
 
 
 @dataclass(frozen=True)
@@ -121,33 +127,99 @@ class DurableContext(Calls):
         """Go on after `duration`: from 1 second to 366 days, without running meanwhile."""
         self._run(self._wait(duration, name))
 
-    def create_callback(self, name: str | None = None, config: CallbackConfig | None = None) -> Callback[Any]:
-        """Make an id that somebody outside can complete; `result()` of what is returned waits for the answer."""
-        record: CallbackRecord = self._run(self._create_callback(name, config))
-        return Callback(record.callback_id, record.id, self, config.serdes if config is not None else None)
+    @overload
+    def create_callback(
+        self, name: str | None = None, config: CallbackConfig | None = None, *, result_type: type[T]
+    ) -> Callback[T]: ...
+
+    @overload
+    def create_callback(self, name: str | None = None, config: CallbackConfig | None = None) -> Callback[Any]: ...
+
+    def create_callback(
+        self, name: str | None = None, config: CallbackConfig | None = None, *, result_type: Any = None
+    ) -> Callback[Any]:
+        """Make an id that somebody outside can complete; `result()` of what is returned waits for the answer.
+
+        With a `result_type` the answer is plain JSON, read as that.
+        """
+        how = with_result_type(config or CallbackConfig(), "serdes", result_type)
+        record: CallbackRecord = self._run(self._create_callback(name, how))
+        return Callback(record.callback_id, record.id, self, how.serdes)
 
     def _callback_result(self, callback: Callback[Any]) -> Any:
         self._check("create_callback(…).result", None)
         return self._run(partial(callback_result, self._session, callback.operation_id, callback.serdes))
+
+    @overload
+    def wait_for_callback(
+        self,
+        submitter: Callable[..., Any],
+        name: str | None = None,
+        config: WaitForCallbackConfig | None = None,
+        *,
+        result_type: type[T],
+    ) -> T: ...
+
+    @overload
+    def wait_for_callback(
+        self, submitter: Callable[..., Any], name: str | None = None, config: WaitForCallbackConfig | None = None
+    ) -> Any: ...
 
     def wait_for_callback(
         self,
         submitter: Callable[..., Any],
         name: str | None = None,
         config: WaitForCallbackConfig | None = None,
+        *,
+        result_type: Any = None,
     ) -> Any:
         """Make a callback, hand its id to `submitter(callback_id)` or `submitter(callback_id, context)` in a step, and
         wait for the answer: a text unless the configuration has a serdes.
 
         Raises CallbackExternalError, CallbackTimeoutError, or CallbackSubmitterError if the submitter failed.
         """
-        return self._run(self._wait_for_callback(submitter, name, config))
+        return self._run(self._wait_for_callback(submitter, name, config, result_type))
 
+    @overload
+    def invoke(
+        self,
+        function_name: "FunctionRef[U, T] | DurableFunction[U, T]",
+        payload: U,
+        name: str | None = None,
+        config: InvokeConfig | None = None,
+    ) -> T: ...
+
+    @overload
+    def invoke(
+        self,
+        function_name: str,
+        payload: Any = None,
+        name: str | None = None,
+        config: InvokeConfig | None = None,
+        *,
+        result_type: type[T],
+    ) -> T: ...
+
+    @overload
     def invoke(
         self, function_name: str, payload: Any = None, name: str | None = None, config: InvokeConfig | None = None
+    ) -> Any: ...
+
+    def invoke(
+        self,
+        function_name: Any,
+        payload: Any = None,
+        name: str | None = None,
+        config: InvokeConfig | None = None,
+        *,
+        result_type: Any = None,
     ) -> Any:
-        """Invoke another function and wait for its result. Raises InvokeError if it fails or can't be found."""
-        return self._run(self._invoke(function_name, payload, name, config))
+        """Invoke another function and wait for its result. Raises InvokeError if it fails or can't be found.
+
+        The function is its name or ARN, a durable handler, or a `FunctionRef`; its result is plain JSON, read as
+        `result_type` if one is given.
+        """
+        return self._run(self._invoke(function_name, payload, name, config, result_type))
 
     def run_in_child_context(
         self, func: "Callable[[DurableContext], T]", name: str | None = None, config: ChildConfig[T] | None = None
@@ -203,14 +275,46 @@ class DurableContext(Calls):
         result: BatchResult[Any] = self._run(self._map(inputs, func, name, config))
         return result
 
+    @overload
+    def parallel(
+        self,
+        functions: "tuple[_Branch[T1], _Branch[T2]]",
+        name: str | None = None,
+        config: "ParallelConfig | None" = None,
+    ) -> "BatchResult[T1 | T2]": ...
+
+    @overload
+    def parallel(
+        self,
+        functions: "tuple[_Branch[T1], _Branch[T2], _Branch[T3]]",
+        name: str | None = None,
+        config: "ParallelConfig | None" = None,
+    ) -> "BatchResult[T1 | T2 | T3]": ...
+
+    @overload
+    def parallel(
+        self,
+        functions: "tuple[_Branch[T1], _Branch[T2], _Branch[T3], _Branch[T4]]",
+        name: str | None = None,
+        config: "ParallelConfig | None" = None,
+    ) -> "BatchResult[T1 | T2 | T3 | T4]": ...
+
+    @overload
     def parallel(
         self,
         functions: "Sequence[Callable[[DurableContext], T] | ParallelBranch[T]]",
         name: str | None = None,
         config: "ParallelConfig | None" = None,
-    ) -> "BatchResult[T]":
+    ) -> "BatchResult[T]": ...
+
+    def parallel(
+        self,
+        functions: Sequence[Callable[..., Any]],
+        name: str | None = None,
+        config: "ParallelConfig | None" = None,
+    ) -> "BatchResult[Any]":
         """Run each of `functions` with a context of its own, beside each other. As `map` otherwise."""
-        result: BatchResult[T] = self._run(self._parallel(functions, name, config))
+        result: BatchResult[Any] = self._run(self._parallel(functions, name, config))
         return result
 
     def wait_for_condition(

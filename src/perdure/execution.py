@@ -2,10 +2,10 @@
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import wraps
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast, overload
 
 from perdure.config import to_word
 from perdure.context import DurableContext
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         InitialExecutionState as InitialExecutionState,
     )
     from perdure.serdes import SerDes
-    from perdure.types import LoggerInterface
+    from perdure.types import DurableFunction, LoggerInterface
 
 _HOMES: Final = {
     "DurableExecutionInvocationInput": "perdure.sdk.event",
@@ -40,13 +40,32 @@ _HOMES: Final = {
 
 __all__ = ["InvocationStatus", "definition_of", "durable_execution", *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 
-T = TypeVar("T")
+E = TypeVar("E")
+R = TypeVar("R")
 Handler = Callable[[Any, DurableContext], Any] | Callable[[Any, "AsyncDurableContext"], Any]
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
+class _Decorator(Protocol):
+    """`durable_execution` with its options."""
+
+    @overload
+    def __call__(
+        self, func: "Callable[[E, AsyncDurableContext], Coroutine[Any, Any, R]]", /
+    ) -> "DurableFunction[E, R]": ...
+
+    @overload
+    def __call__(self, func: Callable[[E, DurableContext], R], /) -> "DurableFunction[E, R]": ...
+
+
 @overload
-def durable_execution(func: Handler) -> Callable[[Any, Any], Any]: ...
+def durable_execution(
+    func: "Callable[[E, AsyncDurableContext], Coroutine[Any, Any, R]]",
+) -> "DurableFunction[E, R]": ...
+
+
+@overload
+def durable_execution(func: Callable[[E, DurableContext], R]) -> "DurableFunction[E, R]": ...
 
 
 @overload
@@ -62,7 +81,7 @@ def durable_execution(
     logger: "LoggerInterface | None" = None,
     client: "DurableServiceClient | None" = None,
     boto3_client: "Boto3LambdaClient | None" = None,
-) -> Callable[[Handler], Callable[[Any, Any], Any]]: ...
+) -> _Decorator: ...
 
 
 def durable_execution(
@@ -122,7 +141,10 @@ def durable_execution(
 
             return invoke(definition, event, lambda_context, service)
 
+        from perdure.types import FunctionRef
+
         invoked.__perdure__ = definition  # type: ignore[attr-defined]
+        invoked.invoke_ref = FunctionRef(definition.name, _result_type(handler))  # type: ignore[attr-defined]
         return invoked
 
     return decorate if func is None else decorate(func)
@@ -134,6 +156,12 @@ def __getattr__(name: str) -> Any:
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(home), name)
+
+
+def _result_type(handler: Callable[..., Any]) -> Any:
+    """What a handler says that it returns, as far as that is a class of the author's; else None."""
+    said = getattr(handler, "__annotations__", {}).get("return")
+    return said if isinstance(said, type) and said.__module__ != "builtins" else None
 
 
 def definition_of(handler: object) -> Definition | None:

@@ -2,10 +2,12 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar, runtime_checkable
+from typing import Any, Final, Generic, Protocol, TypeVar, runtime_checkable
 
 __all__ = [
     "DurableExecutionArn",
+    "DurableFunction",
+    "FunctionRef",
     "LambdaContext",
     "LoggerInterface",
     "OperationContext",
@@ -16,6 +18,8 @@ __all__ = [
 ]
 
 T_contra = TypeVar("T_contra", contravariant=True)
+E_contra = TypeVar("E_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
 
 
 class LoggerInterface(Protocol):
@@ -85,6 +89,33 @@ class LambdaContext(Protocol):
     invoked_function_arn: str
 
     def get_remaining_time_in_millis(self) -> int: ...
+
+
+class FunctionRef(Generic[E_contra, R_co]):
+    """A function to invoke, with the types of its event and its result: `FunctionRef("quote", Quote)`.
+
+    `result_type` is what the result, plain JSON, is read as; None leaves it as it is.
+    """
+
+    def __init__(self, name: str, result_type: "type[R_co] | None" = None) -> None:
+        self.name = name
+        self.result_type: Any = result_type
+
+    def __repr__(self) -> str:
+        return f"FunctionRef({self.name!r})"
+
+
+class DurableFunction(Protocol[E_contra, R_co]):
+    """What `durable_execution` makes of a handler."""
+
+    __name__: str
+
+    def __call__(self, event: Any, lambda_context: Any = None) -> Any: ...
+
+    @property
+    def invoke_ref(self) -> FunctionRef[E_contra, R_co]:
+        """What `context.invoke` takes to infer the result's type."""
+        ...
 
 
 _ARN: Final = re.compile(

@@ -127,7 +127,7 @@ def test_refusals_of_a_checkpoint_end_what_they_must(
     refusals: list[Refusal | None], outcome: Any, aws: Callable[[str], Any]
 ) -> None:
     """[75] boto3 itself tries again first: here, once."""
-    handler = durable_execution(name="fn")(lambda event, context: context.step(lambda _: 1, name="a"))
+    handler: Any = durable_execution(name="fn")(lambda event, context: context.step(lambda _: 1, name="a"))
     service = Remote(handler)
     api = LambdaApi(service.wire)
     service.start()
@@ -216,7 +216,7 @@ def test_a_result_over_the_limit_reaches_the_official_test_runner() -> None:
 
 def test_a_large_result_behind_its_start_reaches_the_official_test_runner() -> None:
     """[77] With the official SDK this one hangs."""
-    handler = durable_execution(name="fn")(lambda event, ctx: len(ctx.step(lambda _: "x" * 800_000, name="large")))
+    handler: Any = durable_execution(name="fn")(lambda event, ctx: len(ctx.step(lambda _: "x" * 800_000, name="large")))
     assert json.loads(run_officially(handler, None).result) == 800_000
 
 

@@ -5,6 +5,7 @@ import sys
 import threading
 import urllib.request
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -58,7 +59,14 @@ def shout(event: Any, context: Any) -> str:
     return str(event).upper()
 
 
-FUNCTIONS = {"double": double, "asks": asks, "naps": naps, "fails": fails, "calls": calls, "shout": shout}
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "double": double,
+    "asks": asks,
+    "naps": naps,
+    "fails": fails,
+    "calls": calls,
+    "shout": shout,
+}
 
 
 @pytest.fixture

@@ -9,8 +9,11 @@ from typing import Any
 
 from perdure import (
     ChildContextError,
+    CompletionConfig,
     DurableContext,
     InvokeError,
+    MapConfig,
+    NestingType,
     RetryDecision,
     StepConfig,
     StepContext,
@@ -31,7 +34,7 @@ def random_program(rng: random.Random, depth: int = 0) -> Program:
 def _random_operation(rng: random.Random, depth: int, number: int) -> dict[str, Any]:
     kinds = ["step"] * 5 + ["wait", "wait", "callback", "condition", "plain", "failing"]
     if depth < 2:
-        kinds += ["child", "child", "invoke"]
+        kinds += ["child", "child", "invoke", "map", "first"]
     kind = rng.choice(kinds)
     operation: dict[str, Any] = {"kind": kind, "name": f"{kind}-{number}"}
     match kind:
@@ -44,6 +47,11 @@ def _random_operation(rng: random.Random, depth: int, number: int) -> dict[str, 
             operation["polls"] = rng.randint(1, 3)
         case "child" | "invoke":
             operation["body"] = random_program(rng, depth + 1)
+        case "map":
+            operation["bodies"] = [random_program(rng, depth + 1) for _ in range(rng.randint(0, 3))]
+            operation["flat"] = rng.random() < 0.4
+        case "first":
+            operation["bodies"] = [random_program(rng, depth + 1) for _ in range(rng.randint(1, 2))]
     return operation
 
 
@@ -66,6 +74,10 @@ def outcome_of(program: Program) -> list[Any]:
                 results.append("failed as it should")
             case "child" | "invoke":
                 results.append(outcome_of(operation["body"]))
+            case "map":
+                results.append([outcome_of(body) for body in operation["bodies"]])
+            case "first":
+                results.append([outcome_of(operation["bodies"][0])])
     return results
 
 
@@ -143,6 +155,23 @@ def _run_one(
                 )
             except ChildContextError as error:
                 return f"unexpected: {error}"
+        case "map" | "first":
+            # One branch after the other, in the thread of the handler: more would run in an order of their own.
+            flat = operation.get("flat", False)
+            is_first = operation["kind"] == "first"
+            config = MapConfig(
+                max_concurrency=1,
+                completion_config=CompletionConfig.first_successful() if is_first else CompletionConfig(),
+                nesting_type=NestingType.FLAT if flat else NestingType.NESTED,
+            )
+            result = context.map(
+                operation["bodies"],
+                lambda branch, body, index: _run(journalist, execution, branch, body, f"{path}/{index}"),
+                name=name,
+                config=config,
+            )
+            result.throw_if_error()
+            return result.get_results()
         case "invoke":
             try:
                 return context.invoke("program", operation["body"], name=name)

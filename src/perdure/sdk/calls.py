@@ -32,6 +32,7 @@ from perdure.sdk.operations.step import DEFAULT_CONFIG, step
 from perdure.sdk.operations.wait import wait
 from perdure.sdk.scope import Scope
 from perdure.sdk.session import Session
+from perdure.types import FunctionRef
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -159,17 +160,29 @@ class Calls:
         return create_callback(self._session, self._scope, name or None, config or _CALLBACK)
 
     def _wait_for_callback(
-        self, submitter: Callable[..., Any], name: str | None, config: WaitForCallbackConfig | None
+        self,
+        submitter: Callable[..., Any],
+        name: str | None,
+        config: WaitForCallbackConfig | None,
+        result_type: Any = None,
     ) -> Operation:
         func, name = func_and_name(submitter, name, "wait_for_callback")
         self._check("wait_for_callback", name)
-        return wait_for_callback(self._session, self._scope, func, name, config or _WAIT_FOR_CALLBACK)
+        how = with_result_type(config or _WAIT_FOR_CALLBACK, "serdes", result_type)
+        return wait_for_callback(self._session, self._scope, func, name, how)
 
-    def _invoke(self, function_name: str, payload: Any, name: str | None, config: InvokeConfig | None) -> Operation:
+    def _invoke(
+        self, function: Any, payload: Any, name: str | None, config: InvokeConfig | None, result_type: Any = None
+    ) -> Operation:
+        function_name = getattr(function, "invoke_ref", function)
+        if isinstance(function_name, FunctionRef):
+            result_type = result_type or function_name.result_type
+            function_name = function_name.name
         if not isinstance(function_name, str) or not function_name:
             raise ValidationError(f"function_name must be the name or ARN of a function, not {function_name!r}")
         self._check("invoke", name)
-        return invoke(self._session, self._scope, function_name, payload, name or None, config or _INVOKE)
+        how = with_result_type(config or _INVOKE, "serdes_result", result_type)
+        return invoke(self._session, self._scope, function_name, payload, name or None, how)
 
     def _continue_as_new(self, payload: Any, name: str | None) -> Operation:
         function = self._session.arn.partition("/durable-execution/")[0]
@@ -236,6 +249,17 @@ class Calls:
             misuse.check(scope, call, name, self._session)
         if scope.suspended is not None:
             raise scope.suspended
+
+
+def with_result_type(config: Any, field: str, result_type: Any) -> Any:
+    """The configuration with a serdes that reads plain JSON as this type, unless it has one of its own."""
+    if result_type is None or getattr(config, field) is not None:
+        return config
+    from dataclasses import replace
+
+    from perdure.sdk.plain import PlainJson
+
+    return replace(config, **{field: PlainJson(result_type)})
 
 
 def _waitable(seconds: int) -> int:

@@ -14,11 +14,12 @@ from typing import Any, Final
 
 import msgspec
 
-from perdure.exceptions import ExecutionError
+from perdure.exceptions import ExecutionError, SerDesError
 from perdure.sdk.convert import Misfit, converter
 from perdure.sdk.records import is_model, is_named_tuple, is_typed_dict, record_of, recorded_name, resolve
 from perdure.sdk.tags import is_batch
 from perdure.sdk.typed import mentioned, namespace_of
+from perdure.serdes import SerDes, SerDesContext
 
 
 def to_json(value: Any) -> str:
@@ -167,3 +168,20 @@ def read_input_as(tp: Any, json_value: Any) -> Any:
             f"the input does not fit {name}: {misfit}. Send an input of that shape, or annotate the handler's first "
             "parameter with what is sent"
         ) from misfit
+
+
+class PlainJson(SerDes[Any]):
+    """Plain JSON on the wire, a type here: what other functions and callbacks answer."""
+
+    def __init__(self, tp: Any) -> None:
+        self._tp = tp
+
+    def serialize(self, value: Any, serdes_context: SerDesContext) -> str:
+        return to_json(value)
+
+    def deserialize(self, data: str, serdes_context: SerDesContext) -> Any:
+        try:
+            return converter(self._tp)(json.loads(data))
+        except Misfit as misfit:
+            name = getattr(self._tp, "__qualname__", str(self._tp))
+            raise SerDesError(f"the answer does not fit {name}: {misfit}") from misfit

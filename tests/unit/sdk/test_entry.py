@@ -350,7 +350,9 @@ def test_an_answer_without_a_token_gives_pending_whatever_the_handler_returns(sw
 )
 def test_a_checkpoint_that_may_succeed_later_fails_the_invocation(error: Exception) -> None:
     """[75]"""
-    handler = durable_execution(boto3_client=Scripted(error))(lambda _, context: context.step(lambda _: 1, name="a"))
+    handler: Any = durable_execution(boto3_client=Scripted(error))(
+        lambda _, context: context.step(lambda _: 1, name="a")
+    )
     with pytest.raises(CheckpointError) as raised:
         handler(event_of(execution()), None)
     assert raised.value.__cause__ is error
@@ -360,7 +362,7 @@ def test_a_checkpoint_that_may_succeed_later_fails_the_invocation(error: Excepti
 def test_a_checkpoint_that_is_refused_fails_the_execution(code: str) -> None:
     """[75]"""
     boto3 = Scripted(Refused(code, 400))
-    handler = durable_execution(boto3_client=boto3)(lambda _, context: context.step(lambda _: 1, name="a"))
+    handler: Any = durable_execution(boto3_client=boto3)(lambda _, context: context.step(lambda _: 1, name="a"))
     answer = handler(event_of(execution()), None)
     assert (answer["Status"], answer["Error"]["ErrorType"]) == ("FAILED", "perdure.exceptions.CheckpointError")
 
@@ -375,7 +377,7 @@ def test_the_start_of_a_step_that_takes_long_is_sent_while_it_runs() -> None:
             return super().checkpoint(*args, **more)
 
     telling = Telling()
-    handler = durable_execution(client=telling)(lambda _, ctx: ctx.step(lambda _: started.wait(WAIT_S), name="a"))
+    handler: Any = durable_execution(client=telling)(lambda _, ctx: ctx.step(lambda _: started.wait(WAIT_S), name="a"))
     assert handler(event_of(execution()), None) == {"Status": "SUCCEEDED", "Result": "true"}
     assert telling.tokens == ["t1", "t1+"]
 
@@ -454,7 +456,7 @@ def test_a_failure_within_the_limit_is_answered() -> None:
 def test_a_large_result_that_can_t_be_recorded_ends_as_any_checkpoint_does(code: str, is_failed: bool) -> None:
     """[75]"""
     boto3 = Scripted(Refused(code, 429 if code.startswith("TooMany") else 403))
-    handler = durable_execution(boto3_client=boto3)(lambda _, context: "x" * ANSWER_BYTES_MAX)
+    handler: Any = durable_execution(boto3_client=boto3)(lambda _, context: "x" * ANSWER_BYTES_MAX)
     if is_failed:
         assert handler(event_of(execution()), None)["Status"] == "FAILED"
     else:

@@ -198,11 +198,11 @@ class ChildRun(Generic[T]):
         """The payload of the result, and what a replay would read from it."""
         try:
             payload = serialize(self.serdes, returned, self.operation_id, self.session.arn)
+            return payload, self.read(payload)
         except SerDesError:
             if self.options.is_remade:
                 return _REMADE, returned
             raise
-        return payload, self.read(payload)
 
     async def close(self, update: OperationUpdate) -> None:
         """From here on nothing within may be recorded any more."""

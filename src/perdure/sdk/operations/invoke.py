@@ -1,5 +1,6 @@
 """CHAINED_INVOKE: wait for another function."""
 
+import json
 import time
 from functools import partial
 from typing import Any, Final
@@ -11,9 +12,24 @@ from perdure.sdk.errors import rebuild
 from perdure.sdk.journal import Begun, has_ended
 from perdure.sdk.scope import Scope
 from perdure.sdk.session import Session
-from perdure.serdes import DEFAULT_JSON_SERDES, deserialize, serialize
+from perdure.serdes import DEFAULT_JSON_SERDES, JsonSerDes, SerDesContext, deserialize, serialize
 
 SUB_TYPE: Final = "ChainedInvoke"
+
+
+class _Payload(JsonSerDes):
+    """Plain JSON; what it has no form for (dates, dataclasses, models) as a handler's result has it."""
+
+    def serialize(self, value: Any, serdes_context: SerDesContext) -> str:
+        try:
+            return json.dumps(value)
+        except TypeError:
+            from perdure.sdk.plain import to_json
+
+            return to_json(value)
+
+
+_PAYLOAD: Final = _Payload()
 
 
 def invoke(
@@ -44,7 +60,7 @@ async def _invoke(
             SUB_TYPE,
             scope.parent_id,
             time.time_ns() // 1_000_000,
-            serialize(config.serdes_payload or DEFAULT_JSON_SERDES, payload, operation_id, session.arn),
+            serialize(config.serdes_payload or _PAYLOAD, payload, operation_id, session.arn),
             function_name=function_name,
             tenant_id=config.tenant_id,
         )
