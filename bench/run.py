@@ -52,11 +52,49 @@ ROWS: list[tuple[str, str, str, bool, str]] = [
     ("many_asleep", "wake_ms_10", "waking one beside 10, ms", False, ""),
     ("many_asleep", "wake_ms_100000", "waking one beside 100,000, ms", False, "as with 10"),
     ("crash", "s_to_all_done", "200 in flight, SIGKILL → all done, s", False, "≤ 1 s"),
+    ("fan_out", "s_1000", "map of 1,000 one-step items, s", False, "≤ 0.25 s"),
+    ("fan_out", "s_10000", "map of 10,000 one-step items, s", False, "≤ 2.5 s"),
+    ("fan_out", "s_async_1000", "the same on the loop, 1,000 items, s", False, "≤ 0.25 s"),
+    ("fan_out", "s_async_10000", "the same on the loop, 10,000 items, s", False, "≤ 2.5 s"),
+    ("waiting_async", "s_to_wait", "10,000 async executions: all wait for callbacks, s", False, ""),
+    ("waiting_async", "s_to_end", "… all answered and ended, s", False, ""),
+    ("waiting_async", "mib", "… memory meanwhile, MiB", False, ""),
+    ("waiting_async", "threads", "… threads meanwhile", False, ""),
     ("startup", "import_ms", "import, ms", False, "≤ 40 ms"),
     ("startup", "names_ms", "import with the names a handler needs, ms", False, ""),
     ("startup", "help_ms", "perdure --help, ms", False, "≤ 150 ms"),
 ]
 """Workload, its number, what it is, whether more is better, the target of the design."""
+
+
+SDKS: dict[str, tuple[str, dict[str, str]]] = {
+    "Perdure": ("sdk.py", {"SDK_ROOT": "perdure"}),
+    "AWS SDK": ("sdk.py", {"SDK_ROOT": "aws_durable_execution_sdk_python"}),
+}
+
+SDK_ROWS: list[tuple[str, str, str, bool, str]] = [
+    ("sdk_import", "ms", "import with a handler's names, fresh process, ms", False, "≤ 40 ms"),
+    ("sdk_empty", "ms", "an invocation that does nothing, ms", False, "≤ 2 ms"),
+    ("sdk_step", "us", "a step, µs", False, "≤ 150 µs"),
+    ("sdk_step", "calls", "calls for a step", False, "1"),
+    ("sdk_replay", "ms_1000", "replay of 1,000 steps, ms", False, "≤ 8 µs each"),
+    ("sdk_replay", "ms_5000", "replay of 5,000 steps, ms", False, ""),
+    ("sdk_replay", "ms_20000", "replay of 20,000 steps, ms", False, ""),
+    ("sdk_replay", "ms_50000", "replay of 50,000 steps, ms", False, ""),
+    ("sdk_map", "s_1000", "map of 1,000 one-step items, s", False, "≤ 0.15 s"),
+    ("sdk_map", "threads_1000", "… threads", False, "≤ 64 + 2"),
+    ("sdk_map", "mib_1000", "… memory, MiB", False, ""),
+    ("sdk_map", "s_10000", "map of 10,000 one-step items, s", False, ""),
+    ("sdk_map", "threads_10000", "… threads", False, "≤ 64 + 2"),
+    ("sdk_map", "mib_10000", "… memory, MiB", False, ""),
+    ("sdk_map_waiting", "ms", "map of 1,000 waiting for callbacks, invoked again, ms", False, "≤ 30 ms"),
+    ("sdk_map_waiting", "threads", "… threads", False, "< 70"),
+    ("sdk_plugin", "us_500", "a step beside a plugin, 500 of them, µs", False, ""),
+    ("sdk_plugin", "us_2000", "a step beside a plugin, 2,000 of them, µs", False, "as with 500"),
+    ("sdk_predicate", "s_250", "map of 250 with a predicate, s", False, ""),
+    ("sdk_predicate", "s_1000", "map of 1,000 with a predicate, s", False, "4 × that of 250"),
+]
+"""The SDKs alone, over a client in memory."""
 
 
 def prepare() -> None:
@@ -95,14 +133,18 @@ def measure(script: str, environment: dict[str, str], workload: str, folder: Pat
     return numbers
 
 
-def run(rounds: int, only: set[str]) -> list[dict[str, Any]]:
+Contenders = dict[str, tuple[str, dict[str, str]]]
+Rows = list[tuple[str, str, str, bool, str]]
+
+
+def run(rounds: int, only: set[str], contenders: Contenders) -> list[dict[str, Any]]:
     """Every contender after the other in each round, so that the machine's moods meet all alike."""
-    plan = {name: workloads_of(script) for name, (script, _) in CONTENDERS.items()}
+    plan = {name: workloads_of(script) for name, (script, _) in contenders.items()}
     workloads = [name for name in plan["Perdure"] if not only or name in only]
     measured: list[dict[str, Any]] = []
     for workload in workloads:
         for number in range(1, rounds + 1):
-            for name, (script, environment) in CONTENDERS.items():
+            for name, (script, environment) in contenders.items():
                 if workload not in plan[name]:
                     continue
                 began = time.monotonic()
@@ -136,14 +178,14 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def table(found: dict[tuple[str, str, str], float]) -> list[str]:
+def table(found: dict[tuple[str, str, str], float], contenders: Contenders, rows: Rows) -> list[str]:
     """A Markdown table: each peer with how many times better Perdure is; the ground with how near it comes."""
-    peers = list(CONTENDERS)[1:]
+    peers = list(contenders)[1:]
     lines = [
         f"| workload | target | Perdure | {' | '.join(peers)} |",
         "|---|---|--:|" + "--:|" * len(peers),
     ]
-    for workload, number, label, is_more_better, target in ROWS:
+    for workload, number, label, is_more_better, target in rows:
         ours = found.get((workload, number, "Perdure"))
         if ours is None:
             continue
@@ -165,9 +207,11 @@ def main() -> None:
     parser.add_argument("--only", default="", help="workloads, separated by commas")
     options = parser.parse_args()
     prepare()
-    measured = run(options.rounds, {word for word in options.only.split(",") if word})
-    found = medians(measured)
-    lines = table(found)
+    only = {word for word in options.only.split(",") if word}
+    measured = run(options.rounds, only, CONTENDERS)
+    of_sdks = run(options.rounds, only, SDKS)
+    found, found_of_sdks = medians(measured), medians(of_sdks)
+    lines = [*table(found, CONTENDERS, ROWS), "", *table(found_of_sdks, SDKS, SDK_ROWS)]
     results = HERE / "results"
     results.mkdir(exist_ok=True)
     document = {
@@ -176,7 +220,8 @@ def main() -> None:
         "peers": (HERE / "requirements.txt").read_text().split("\n")[1:-1],
         "rounds": options.rounds,
         "medians": {" ".join(key): value for key, value in found.items()},
-        "measured": measured,
+        "medians_of_sdks": {" ".join(key): value for key, value in found_of_sdks.items()},
+        "measured": [*measured, *of_sdks],
     }
     path = results / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
     path.write_text(json.dumps(document, indent=1, ensure_ascii=False))

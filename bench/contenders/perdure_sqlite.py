@@ -237,6 +237,72 @@ def many_asleep(folder: Path) -> dict[str, float]:
     return found
 
 
+@durable_execution(name="mapped")
+def mapped(event, context):
+    context.map(range(event), lambda branch, item: branch.step(lambda _: item, name="step"), name="map")
+
+
+@durable_execution(name="mapped_async")
+async def mapped_async(event, context):
+    async def one(branch, item):
+        async def body():
+            return item
+
+        return await branch.step(body, name="step")
+
+    await context.map(range(event), one, name="map")
+
+
+ASKED: dict[str, None] = {}
+ALL_ASKED = threading.Event()
+WAITERS = 10_000
+
+
+@durable_execution(name="waits_async")
+async def waits_async(event, context):
+    callback = await context.create_callback("answer")
+    ASKED[callback.callback_id] = None
+    if len(ASKED) == WAITERS:
+        ALL_ASKED.set()
+    return await callback
+
+
+def fan_out(folder: Path) -> dict[str, float]:
+    """A map of one-step items, in threads and on the loop."""
+    found = {}
+    with perdure.open(str(folder / "map.db"), [mapped, mapped_async]) as app:
+        for handler, kind in ((mapped, ""), (mapped_async, "_async")):
+            app.run(handler, 10)
+            for count in (1_000, 10_000):
+                began = time.perf_counter()
+                app.run(handler, count)
+                found[f"s{kind}_{count}"] = time.perf_counter() - began
+    return found
+
+
+def waiting_async(folder: Path) -> dict[str, float]:
+    """10,000 executions of an `async def` handler that wait for callbacks at once, in one process."""
+    with perdure.open(str(folder / "waits.db"), [waits_async]) as app:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        began = time.perf_counter()
+        executions = app.start_many(waits_async, [None] * WAITERS)
+        ALL_ASKED.wait()
+        waiting_s = time.perf_counter() - began
+        mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        threads = threading.active_count()
+        began = time.perf_counter()
+        for callback_id in list(ASKED):
+            app.callback(callback_id).succeed("yes")
+        for execution in executions:
+            execution.wait()
+        return {
+            "s_to_wait": waiting_s,
+            "s_to_end": time.perf_counter() - began,
+            "mib": mib,
+            "threads": threads,
+        }
+
+
 def startup(_folder: Path) -> dict[str, float]:
     bare = start_ms("-c", "pass")
     return {
@@ -248,5 +314,19 @@ def startup(_folder: Path) -> dict[str, float]:
 
 if __name__ == "__main__":
     main(
-        [sequential, parallel, callback, replay, history_length, starts, due, crash, crash_child, many_asleep, startup]
+        [
+            sequential,
+            parallel,
+            callback,
+            replay,
+            history_length,
+            starts,
+            due,
+            crash,
+            crash_child,
+            many_asleep,
+            fan_out,
+            waiting_async,
+            startup,
+        ]
     )

@@ -15,7 +15,7 @@ from perdure.config import (
 from perdure.context import ExecutionContext
 from perdure.exceptions import ContextUsageError, ValidationError
 from perdure.futures import AsyncDurableFuture
-from perdure.sdk.calls import Calls, with_arguments, with_result_type
+from perdure.sdk.calls import DEFAULT_CALLBACK, Calls, with_arguments, with_result_type
 from perdure.sdk.journal import Begun
 from perdure.sdk.operations.callback import callback_result
 from perdure.types import StepContext
@@ -139,7 +139,7 @@ class AsyncDurableContext(Calls):
 
         With a `result_type` the answer is plain JSON, read as that.
         """
-        how = with_result_type(config or CallbackConfig(), "serdes", result_type)
+        how = with_result_type(config or DEFAULT_CALLBACK, "serdes", result_type)
         begun = self._create_callback(name, how)
 
         async def run() -> AsyncCallback[Any]:

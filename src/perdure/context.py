@@ -15,7 +15,7 @@ from perdure.config import (
 )
 from perdure.exceptions import ContextUsageError, SuspendExecution, ValidationError
 from perdure.model.operation import Callback as CallbackRecord
-from perdure.sdk.calls import Calls, with_arguments, with_result_type
+from perdure.sdk.calls import DEFAULT_CALLBACK, Calls, with_arguments, with_result_type
 from perdure.sdk.drivers.running import run_blocking
 from perdure.sdk.journal import Begun
 from perdure.sdk.operations.callback import callback_result
@@ -142,7 +142,7 @@ class DurableContext(Calls):
 
         With a `result_type` the answer is plain JSON, read as that.
         """
-        how = with_result_type(config or CallbackConfig(), "serdes", result_type)
+        how = with_result_type(config or DEFAULT_CALLBACK, "serdes", result_type)
         record: CallbackRecord = self._run(self._create_callback(name, how))
         return Callback(record.callback_id, record.id, self, how.serdes)
 

@@ -34,7 +34,9 @@ def random_program(rng: random.Random, depth: int = 0) -> Program:
 def _random_operation(rng: random.Random, depth: int, number: int) -> dict[str, Any]:
     kinds = ["step"] * 5 + ["wait", "wait", "callback", "condition", "plain", "failing"]
     if depth < 2:
-        kinds += ["child", "child", "invoke", "map", "first"]
+        kinds += ["child", "child", "invoke"]
+    if depth < 1:
+        kinds += ["map", "first"]
     kind = rng.choice(kinds)
     operation: dict[str, Any] = {"kind": kind, "name": f"{kind}-{number}"}
     match kind:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 Operation = Begun[Any]
 
-_CALLBACK: Final = CallbackConfig()
+DEFAULT_CALLBACK: Final = CallbackConfig()
 _WAIT_FOR_CALLBACK: Final = WaitForCallbackConfig()
 _INVOKE: Final = InvokeConfig()
 _CHILD: Final[ChildConfig[Any]] = ChildConfig()
@@ -157,7 +157,7 @@ class Calls:
 
     def _create_callback(self, name: str | None, config: CallbackConfig | None) -> Begun[CallbackRecord]:
         self._check("create_callback", name)
-        return create_callback(self._session, self._scope, name or None, config or _CALLBACK)
+        return create_callback(self._session, self._scope, name or None, config or DEFAULT_CALLBACK)
 
     def _wait_for_callback(
         self,

@@ -76,7 +76,9 @@ class BlockingDriver:
         return cast(T, result)
 
     async def enter(self, body: Callable[[], T | Awaitable[T]], function: Callable[..., Any]) -> T:
-        return await self.call(body, function)
+        result = body()
+        refuse_coroutine(result, function)
+        return cast(T, result)
 
     @property
     def foreigner(self) -> str:

@@ -147,9 +147,11 @@ class Crew:
             group.running -= 1
             if isinstance(error, SuspendExecution) and not unit.is_abandoned:
                 self._park(unit, error)
+                if group.is_news(error.due_ms):
+                    group.changed.notify_all()
             else:
                 group.ended.append(Ended(unit, outcome, error))
-            group.changed.notify_all()
+                group.changed.notify_all()
             if not self._running:
                 self._quiet.notify_all()
 
@@ -239,6 +241,7 @@ class Group:
     """Units that somebody waits for together. Not for several waiters at once."""
 
     __slots__ = (
+        "_awake_ms",
         "_crew",
         "_refresh_at",
         "_refresh_s",
@@ -260,6 +263,7 @@ class Group:
         self.queue: deque[Unit] = deque()
         self.running = 0
         self.timers: list[tuple[int, int, Unit, SuspendExecution]] = []
+        self._awake_ms: float | None = None
         self._refresh_at = 0.0
         self._refresh_s = REFRESH_S
 
@@ -320,10 +324,17 @@ class Group:
         before = crew.ended
         if crew.queued and crew.workers < crew.workers_max:
             timeout_s = STALL_S if timeout_s is None else min(timeout_s, STALL_S)
+        self._awake_ms = None if timeout_s is None else (now + timeout_s) * 1000
         is_stalled = not self.changed.wait(timeout_s) and crew.ended == before
         if is_stalled and crew.queued and crew.workers < crew.workers_max:
             crew.hire()
         return False
+
+    def is_news(self, due_ms: int | None) -> bool:
+        """Whether a unit that was parked changes what its waiter waits for; under the lock."""
+        if not self.running and not self.queue:
+            return True
+        return due_ms is not None and (self._awake_ms is None or due_ms < self._awake_ms)
 
     def _due_ms(self) -> int | None:
         """When the first of the parked units is due by itself."""
