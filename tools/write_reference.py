@@ -129,7 +129,7 @@ class Module:
         node = self.definitions.get("__all__")
         if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.List):
             return None
-        return [item.value for item in node.value.elts if isinstance(item, ast.Constant)]
+        return [str(item.value) for item in node.value.elts if isinstance(item, ast.Constant)]
 
     def segment(self, node: ast.AST) -> str:
         """The source of an expression, on one line; of an annotation in quotes what is in them."""

@@ -53,10 +53,9 @@ class FakeModel(ThreadingHTTPServer):
 
 
 class _Answer(BaseHTTPRequestHandler):
-    server: FakeModel
-
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        assert isinstance(self.server, FakeModel)
         status, said = self.server.say(body["messages"])
         text = json.dumps(said).encode()
         self.send_response(status)
@@ -64,7 +63,7 @@ class _Answer(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(text)
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
         """Say nothing."""
 
 

@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from perdure import DurableContext, StepContext, durable_execution, durable_step
+from perdure import CallbackConfig, DurableContext, JsonSerDes, StepContext, durable_execution, durable_step
 
 
 @durable_step
@@ -27,7 +27,7 @@ def mail(step: StepContext, to: str, text: str, callback_id: str) -> None:
 @durable_execution(name="approval")
 def handler(event: dict[str, Any], context: DurableContext) -> dict[str, Any]:
     what = event["what"]
-    decision = context.create_callback("decision", result_type=dict[str, Any])
+    decision = context.create_callback("decision", CallbackConfig(serdes=JsonSerDes()))
     rounds = [
         (event.get("approver", "team lead"), f"may we buy {what}?"),
         (event.get("approver", "team lead"), f"a reminder: may we buy {what}?"),

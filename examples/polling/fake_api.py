@@ -54,19 +54,22 @@ class RenderService(ThreadingHTTPServer):
 
 
 class _Answer(BaseHTTPRequestHandler):
-    server: RenderService
+    @property
+    def service(self) -> RenderService:
+        assert isinstance(self.server, RenderService)
+        return self.server
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with self.server.lock:
-            self._answer(*self.server.submit(self.headers["Idempotency-Key"], body["film"]))
+        with self.service.lock:
+            self._answer(*self.service.submit(self.headers["Idempotency-Key"], body["film"]))
 
     def do_GET(self) -> None:
-        with self.server.lock:
-            self._answer(*self.server.look(self.path.rpartition("/")[2]))
+        with self.service.lock:
+            self._answer(*self.service.look(self.path.rpartition("/")[2]))
 
     def _answer(self, status: int, body: dict[str, Any]) -> None:
-        self.server.requests.append(f"{self.command} {self.path} {status}")
+        self.service.requests.append(f"{self.command} {self.path} {status}")
         text = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -74,7 +77,7 @@ class _Answer(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(text)
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
         """Say nothing."""
 
 
