@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import wraps
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast, overload
@@ -13,6 +13,7 @@ from perdure.exceptions import ValidationError
 from perdure.sdk.arity import is_async
 from perdure.sdk.invocation import Definition, InvocationStatus
 from perdure.sdk.misuse import Guard
+from perdure.sdk.plugins import factories
 
 if TYPE_CHECKING:
     from perdure.async_context import AsyncDurableContext
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         DurableExecutionInvocationOutput as DurableExecutionInvocationOutput,
         DurableServiceClient,
     )
+    from perdure.plugin_discovery import PluginLike
     from perdure.sdk.boto3_client import Boto3LambdaClient
     from perdure.sdk.event import (
         DurableExecutionInvocationInput as DurableExecutionInvocationInput,
@@ -81,6 +83,7 @@ def durable_execution(
     logger: "LoggerInterface | None" = None,
     client: "DurableServiceClient | None" = None,
     boto3_client: "Boto3LambdaClient | None" = None,
+    plugins: "Sequence[PluginLike] | None" = None,
 ) -> _Decorator: ...
 
 
@@ -96,13 +99,15 @@ def durable_execution(
     logger: "LoggerInterface | None" = None,
     client: "DurableServiceClient | None" = None,
     boto3_client: "Boto3LambdaClient | None" = None,
+    plugins: "Sequence[PluginLike] | None" = None,
 ) -> Any:
     """Mark `handler(event, context)` as a durable function.
 
     `name` is what it goes by in stores and lists: without one, the file and the function (`orders-process`). `serdes`
     and `retry_strategy` are the defaults of its steps, `input_serdes` and `output_serdes` read its input and write its
     result (plain JSON), `logger` takes the place of the root logger. `guard` says what happens when a context is used
-    where it must not be: "error", "warn" or "off".
+    where it must not be: "error", "warn" or "off". `plugins` watch: factories, plugins or their classes; together with
+    those that the environment names. Raises PluginLoadError if one can't be loaded.
 
     On Lambda, and whatever invokes functions as Lambda does, the result is the function's entry point:
     `handler(event, lambda_context)` runs one invocation and answers with its status. It reaches the service through
@@ -130,6 +135,7 @@ def durable_execution(
             output_serdes=output_serdes,
             retry_strategy=retry_strategy,
             logger=logger,
+            plugins=factories(plugins),
         )
         if not _NAME.fullmatch(definition.name):
             rule = "1 to 64 of the characters a-z, A-Z, 0-9, '-' and '_'"

@@ -205,7 +205,7 @@ class Calls:
             return await session.driver.enter(lambda: func(context), func)
 
         if how.is_virtual:
-            return virtual_child(session, self._scope, body, name)
+            return virtual_child(session, self._scope, body, name, how.sub_type or RUN_IN_CHILD_CONTEXT)
         serdes = how.serdes or typed_serdes(how.result_type) or session.default_serdes or typed_serdes_for(func)
         options = ChildOptions(how.sub_type or RUN_IN_CHILD_CONTEXT, serdes, how.summary_generator, how.error_mapper)
         return child(session, self._scope, body, name, options)

@@ -18,6 +18,7 @@ from perdure.logger import Logger
 from perdure.model.error import ErrorObject
 from perdure.model.operation import Operation, OperationUpdate
 from perdure.model.word import Word
+from perdure.sdk import plugins
 from perdure.sdk.annotated import input_type_of
 from perdure.sdk.client import Client
 from perdure.sdk.drivers.blocking import BlockingDriver
@@ -33,6 +34,7 @@ from perdure.serdes import SerDes, SerDesContext
 
 if TYPE_CHECKING:
     from perdure.config import RetryStrategy
+    from perdure.plugin import DurableInstrumentationPluginFactory
     from perdure.types import LoggerInterface
 
 log: Final = logging.getLogger("perdure")
@@ -50,6 +52,7 @@ class Definition(msgspec.Struct, frozen=True):
     output_serdes: SerDes[Any] | None = None
     retry_strategy: "RetryStrategy | None" = None
     logger: "LoggerInterface | None" = None
+    plugins: "Sequence[DurableInstrumentationPluginFactory]" = ()
 
 
 class InvocationInput(msgspec.Struct, frozen=True):
@@ -105,20 +108,22 @@ def run_invocation(
         from perdure.sdk.loops import run_here
 
         return run_here(lambda: run_on_loop(definition, given, client, lambda_context=lambda_context))
-    journal = Journal(given.execution_name, given.operations)
-    driver = BlockingDriver(client, journal, linger)
-    run = Run(definition, given, journal, driver, lambda_context)
-    token = active.set(run.scope)
-    try:
-        answer = run.ended(definition.handler(run.event(), DurableContext(run.session, run.scope)))
-    except BaseException as error:  # noqa: BLE001 - whatever the handler raises ends the execution or the invocation
-        answer = run.answer_for(error)
-    finally:
-        active.reset(token)
-        run.scope.is_closed = run.scope.suspended is None
-        driver.leave(run.scope)
-        rest = driver.finish()
-    return run.settled(answer, driver, rest)
+    with plugins.watch(definition, given, lambda_context) as watch:
+        journal = watch.journal()
+        driver = BlockingDriver(client, journal, linger)
+        run = Run(definition, given, journal, watch.around(driver), lambda_context)
+        run.session.observer = watch.observer
+        token = active.set(run.scope)
+        try:
+            answer = run.ended(definition.handler(run.event(), DurableContext(run.session, run.scope)))
+        except BaseException as error:  # noqa: BLE001 - whatever the handler raises ends the execution or the invocation
+            answer = run.answer_for(error)
+        finally:
+            active.reset(token)
+            run.scope.is_closed = run.scope.suspended is None
+            driver.leave(run.scope)
+            rest = driver.finish()
+        return watch.ended(run.settled(answer, driver, rest))
 
 
 async def run_on_loop(
@@ -131,34 +136,36 @@ async def run_on_loop(
     from perdure.sdk.drivers.loop import LoopDriver
     from perdure.sdk.loops import current_driver
 
-    journal = Journal(given.execution_name, given.operations)
-    driver = LoopDriver(client, journal)
-    run = Run(definition, given, journal, driver, lambda_context)
+    with plugins.watch(definition, given, lambda_context) as watch:
+        journal = watch.journal()
+        driver = LoopDriver(client, journal)
+        run = Run(definition, given, journal, watch.around(driver), lambda_context)
+        run.session.observer = watch.observer
 
-    async def handle() -> InvocationAnswer:
-        run.scope.owner = driver.owner()
-        active.set(run.scope)
-        current_driver.set(driver)
-        context = AsyncDurableContext(run.session, run.scope)
+        async def handle() -> InvocationAnswer:
+            run.scope.owner = driver.owner()
+            active.set(run.scope)
+            current_driver.set(driver)
+            context = AsyncDurableContext(run.session, run.scope)
+            try:
+                return run.ended(await definition.handler(run.event(), context))
+            except BaseException as error:  # noqa: BLE001 - whatever it raises ends the execution or the invocation
+                return run.answer_for(error)
+
+        main = driver.main = driver.spawn(handle())
         try:
-            return run.ended(await definition.handler(run.event(), context))
-        except BaseException as error:  # noqa: BLE001 - whatever the handler raises ends the execution or the invocation
-            return run.answer_for(error)
-
-    main = driver.main = driver.spawn(handle())
-    try:
-        await asyncio.wait({main})
-    finally:
-        if not main.done():
-            main.cancel()
-        run.scope.suspended = driver.suspended
-        run.scope.is_closed = driver.suspended is None
-        rest = await driver.finish()
-    if main.cancelled():
-        answer = _answer_for(ExecutionError("the handler's task was cancelled, and not by the service"))
-    else:
-        answer = main.result()
-    return run.settled(answer, driver, rest)
+            await asyncio.wait({main})
+        finally:
+            if not main.done():
+                main.cancel()
+            run.scope.suspended = driver.suspended
+            run.scope.is_closed = driver.suspended is None
+            rest = await driver.finish()
+        if main.cancelled():
+            answer = _answer_for(ExecutionError("the handler's task was cancelled, and not by the service"))
+        else:
+            answer = main.result()
+        return watch.ended(run.settled(answer, driver, rest))
 
 
 class Ending(Protocol):

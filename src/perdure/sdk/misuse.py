@@ -28,11 +28,13 @@ class Guard(Word):
 class Body:
     """The body of a step, a check or a submitter: no durable call is right in it."""
 
-    __slots__ = ("kind", "name")
+    __slots__ = ("attempt", "kind", "name", "operation_id")
 
-    def __init__(self, kind: str, name: str | None) -> None:
+    def __init__(self, kind: str, name: str | None, operation_id: str = "", attempt: int = 1) -> None:
         self.kind = kind
         self.name = name
+        self.operation_id = operation_id
+        self.attempt = attempt
 
     def __str__(self) -> str:
         return f"the body of {self.kind} '{self.name}'" if self.name else f"the body of an unnamed {self.kind}"

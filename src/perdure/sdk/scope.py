@@ -9,12 +9,12 @@ from perdure.exceptions import SuspendExecution
 class Scope:
     """The place of one context. `prefix` makes the ids of its operations, `parent_id` is what they record as parent.
 
-    The two differ in a virtual context, which records nothing itself. `owner` is the thread or task that runs the
-    context's function; None while nobody does. `suspended` is set once the context can't go on in this invocation,
-    `is_closed` once it has recorded its end. `last_id` is the operation that ended last, `chances` counts what was
-    drawn by chance. `timeouts` are those of the blocks that are open, the
-    innermost last. `unused` are the futures made in it that nobody has asked for, and
-    `group` runs those that were started, in threads.
+    The two differ in a virtual context, which records nothing itself; `sub_type` is what it would record. `owner` is
+    the thread or task that runs the context's function; None while nobody does. `suspended` is set once the context
+    can't go on in this invocation, `is_closed` once it has recorded its end. `last_id` is the operation that ended
+    last, `chances` counts what was drawn by chance, `timeouts` are those of the blocks that are open, the innermost
+    last. `unused` are the futures made in it that nobody has asked for; `group` runs those that were started, in
+    threads.
     """
 
     __slots__ = (
@@ -32,6 +32,7 @@ class Scope:
         "parent_id",
         "prefix",
         "settled",
+        "sub_type",
         "suspended",
         "timeouts",
         "unused",
@@ -47,6 +48,7 @@ class Scope:
         *,
         is_replaying: bool,
         is_virtual: bool = False,
+        sub_type: str | None = None,
     ) -> None:
         self.prefix = prefix
         self.parent_id = parent_id
@@ -54,6 +56,7 @@ class Scope:
         self.name = name
         self.is_replaying = is_replaying
         self.is_virtual = is_virtual
+        self.sub_type = sub_type
         self.numbers = itertools.count(1)
         self.counter = 0
         self.chances = 0

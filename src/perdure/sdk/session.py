@@ -9,6 +9,7 @@ from perdure.sdk.misuse import Guard
 if TYPE_CHECKING:
     from perdure.config import RetryStrategy
     from perdure.logger import Logger
+    from perdure.sdk.observer import Observer
     from perdure.serdes import SerDes
 
 INLINE_BYTES_MAX: Final = 256 * 1024
@@ -29,6 +30,7 @@ class Session:
         "journal",
         "lambda_context",
         "logger",
+        "observer",
         "start_ms",
     )
 
@@ -56,4 +58,5 @@ class Session:
         self.default_serdes = default_serdes
         self.lambda_context = lambda_context
         self.start_ms = start_ms
+        self.observer: Observer | None = None
         self.decisions: dict[str, int] = {}

@@ -80,6 +80,7 @@ class Crew:
         self._waiting: dict[str, list[Unit]] = {}
         self._quiet = threading.Condition(self.lock)
         self._running = 0
+        self._here = threading.local()
         self.ended = 0
 
     # --- units ---------------------------------------------------------------------------------------------------
@@ -106,7 +107,13 @@ class Crew:
                 if self.queued and self.workers < self.workers_max:
                     self.hire()
 
+    @property
+    def is_worker(self) -> bool:
+        """Whether this thread is one of the workers."""
+        return getattr(self._here, "is_worker", False)
+
     def _work(self) -> None:
+        self._here.is_worker = True
         while (unit := self._take()) is not None:
             self.run(unit)
 
@@ -118,6 +125,7 @@ class Crew:
                     return self.take_of(group)
                 self._listed.pop()
             self.workers -= 1
+            self._here.is_worker = False
             return None
 
     def take_of(self, group: "Group") -> Unit:
@@ -158,6 +166,7 @@ class Crew:
     # --- waiting -------------------------------------------------------------------------------------------------
 
     def _park(self, unit: Unit, suspended: SuspendExecution) -> None:
+        suspended.__traceback__ = None  # it would keep the frames of the branch, in cycles that cost collections
         unit.suspended = suspended
         group = unit.group
         group.parked.add(unit)
@@ -243,6 +252,7 @@ class Group:
     __slots__ = (
         "_awake_ms",
         "_crew",
+        "_is_replaced",
         "_refresh_at",
         "_refresh_s",
         "changed",
@@ -256,6 +266,7 @@ class Group:
 
     def __init__(self, crew: Crew) -> None:
         self._crew = crew
+        self._is_replaced = not crew.is_worker
         self.changed = threading.Condition(crew.lock)
         self.ended: deque[Ended] = deque()
         self.parked: set[Unit] = set()
@@ -323,6 +334,9 @@ class Group:
                 return True
         before = crew.ended
         if crew.queued and crew.workers < crew.workers_max:
+            if not self._is_replaced:  # a worker begins to wait: another one does its work
+                self._is_replaced = True
+                crew.hire()
             timeout_s = STALL_S if timeout_s is None else min(timeout_s, STALL_S)
         self._awake_ms = None if timeout_s is None else (now + timeout_s) * 1000
         is_stalled = not self.changed.wait(timeout_s) and crew.ended == before

@@ -88,18 +88,21 @@ async def child_at(
     raise error
 
 
-def virtual_child(session: Session, scope: Scope, body: Body[T], name: str | None) -> Begun[T]:
+def virtual_child(session: Session, scope: Scope, body: Body[T], name: str | None, sub_type: str) -> Begun[T]:
     """A context that records nothing itself: its operations report the enclosing real one as their parent."""
-    return partial(_virtual_child, session, scope, session.journal.take_place(scope), body, name)
+    return partial(_virtual_child, session, scope, session.journal.take_place(scope), body, name, sub_type)
 
 
-async def _virtual_child(session: Session, scope: Scope, place: str, body: Body[T], name: str | None) -> T:
-    return await run_in_scope(session, virtual_scope(place, scope, name), body)
+async def _virtual_child(
+    session: Session, scope: Scope, place: str, body: Body[T], name: str | None, sub_type: str
+) -> T:
+    return await run_in_scope(session, virtual_scope(place, scope, name, sub_type), body)
 
 
-def virtual_scope(place: str, scope: Scope, name: str | None) -> Scope:
+def virtual_scope(place: str, scope: Scope, name: str | None, sub_type: str) -> Scope:
     """The scope of a context that records nothing itself."""
-    return Scope(place, scope.parent_id, scope, name, is_replaying=scope.is_replaying, is_virtual=True)
+    is_replaying = scope.is_replaying
+    return Scope(place, scope.parent_id, scope, name, is_replaying=is_replaying, is_virtual=True, sub_type=sub_type)
 
 
 async def run_in_scope(session: Session, inner: Scope, body: Body[T]) -> T:
@@ -107,7 +110,10 @@ async def run_in_scope(session: Session, inner: Scope, body: Body[T]) -> T:
     inner.owner = session.driver.owner()
     token = active.set(inner)
     try:
-        result = await body(inner)
+        if session.observer is not None:
+            result = await session.observer.within(inner, body)
+        else:
+            result = await body(inner)
         if inner.unused:
             check_nothing_unused(session, inner)
         return result

@@ -128,7 +128,7 @@ class _Poll:
         """
         extra = {"operationId": self.operation_id, "operationName": self.name, "attempt": self.number}
         context = WaitForConditionCheckContext(self.session.logger.with_extra(extra), self.number)
-        token = active.set(Body("check", self.name))
+        token = active.set(Body("check", self.name, self.operation_id, self.number))
         try:
             state = self.read(recorded if recorded is not None else self.write(self.config.initial_state))
             arguments = (state, context) if takes_both else (state,)

@@ -18,7 +18,7 @@ from perdure.concurrency.models import (
 )
 from perdure.exceptions import ExecutionError, NonDeterministicExecutionError, SuspendExecution, ValidationError
 from perdure.lambda_service import ErrorObject
-from perdure.model.operation import Context, OperationStatus, OperationType
+from perdure.model.operation import Context, Operation, OperationStatus, OperationType
 from perdure.sdk.annotated import batch_serdes_for, typed_serdes_for
 from perdure.sdk.errors import error_object
 from perdure.sdk.identity import operation_id
@@ -134,7 +134,6 @@ class _Batch:
         self._statuses: list[BatchItemStatus | None] = [None] * total
         self._items: list[BatchItem[Any] | None] = [None] * total
         self._started_max = -1
-        self._has_run: set[int] = set()
         self._reason: CompletionReason | None = None
         self._scope: Scope | None = None
 
@@ -187,8 +186,8 @@ class _Batch:
             self._started_max = index
             self._statuses[index] = BatchItemStatus.STARTED
             if self._reason is None and record.is_terminal and not _is_remade(record):
-                run = self._branch_run(index)
-                self._settle(index, run.recorded())
+                self._settle(index, self._branch_run(index)[0].recorded())
+                self._judge()
 
     # --- what the driver asks ------------------------------------------------------------------------------------
 
@@ -214,6 +213,7 @@ class _Batch:
     def ended(self, branch: Any, outcome: Any) -> None:
         self._in_flight -= 1
         self._settle(branch.index, outcome)
+        self._judge()
 
     def _settle(self, index: int, outcome: Any) -> None:
         if isinstance(outcome, Failure):
@@ -225,7 +225,6 @@ class _Batch:
             self._successes += 1
             self._items[index] = BatchItem(index, BatchItemStatus.SUCCEEDED, outcome)
             self._statuses[index] = BatchItemStatus.SUCCEEDED
-        self._judge()
 
     # --- branches ------------------------------------------------------------------------------------------------
 
@@ -233,20 +232,21 @@ class _Batch:
         """One run of a branch: its value, or its Failure."""
         if self._started_max < index:
             self._started_max = index
+        is_rerun = self._is_replaying or self._statuses[index] is BatchItemStatus.STARTED
         self._statuses[index] = BatchItemStatus.STARTED
         body = self._body
         if self._is_flat:
-            run = self._flat(index, is_rerun=index in self._has_run)
-        else:
-            run = self._branch_run(index).outcome(lambda inner: body(index, inner))
-        self._has_run.add(index)
-        return run
+            return self._flat(index, is_rerun=is_rerun)
+        run, record = self._branch_run(index)
+        run.inner.is_replaying = is_rerun and record is not None
+        return run.outcome(lambda inner: body(index, inner))
 
     def _of(self, index: int) -> int:
         """Which function a branch runs: a map has one for all."""
         return index if len(self._serdes) > 1 else 0
 
-    def _branch_run(self, index: int) -> ChildRun[Any]:
+    def _branch_run(self, index: int) -> tuple[ChildRun[Any], Operation | None]:
+        """One run of a branch, and what is recorded of it."""
         scope = self._scope
         assert scope is not None
         name = self._names[index]
@@ -255,16 +255,15 @@ class _Batch:
             at, scope, OperationType.CONTEXT, self._kind.branch_sub_type, name or None
         )
         run: ChildRun[Any] = ChildRun(self._session, scope, at, name, self._branch_options[self._of(index)])
-        run.inner.is_replaying = record is not None and (self._is_replaying or index in self._has_run)
-        return run
+        return run, record
 
     async def _flat(self, index: int, *, is_rerun: bool) -> Any:
         """A branch that records nothing itself."""
         scope, session = self._scope, self._session
         assert scope is not None
         at = session.journal.virtual_at(operation_id(scope.prefix, index))
-        inner = virtual_scope(at, scope, self._names[index])
-        inner.is_replaying = self._is_replaying or is_rerun
+        inner = virtual_scope(at, scope, self._names[index], self._kind.branch_sub_type)
+        inner.is_replaying = is_rerun
         body = self._body
         try:
             returned = await run_in_scope(session, inner, lambda own: body(index, own))
