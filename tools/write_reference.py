@@ -55,6 +55,7 @@ INSIDE = {
     "perdure.config": {"SUB_TYPE", "check_sub_type", "one_of", "set_fields", "to_duration", "to_word"},
     "perdure.exceptions": {"InterruptedStepError", "is_recorded_as", "qualified_name"},
     "perdure.execution": {"definition_of"},
+    "perdure.plugin_discovery": {"GROUPS", "REGISTRATION_API"},
 }
 """Names that are the SDK's own affair, of modules that have no `__all__` or must have them in it."""
 
