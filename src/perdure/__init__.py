@@ -102,8 +102,10 @@ if TYPE_CHECKING:
         RetryDecision as RetryDecision,
         RetryPresets as RetryPresets,
         RetryStrategyConfig as RetryStrategyConfig,
+        WithRetryConfig as WithRetryConfig,
         create_linear_retry_strategy as create_linear_retry_strategy,
         create_retry_strategy as create_retry_strategy,
+        with_retry as with_retry,
     )
     from perdure.saga import AsyncSaga as AsyncSaga, Saga as Saga
     from perdure.serdes import (
@@ -215,8 +217,10 @@ _HOMES: Final = {
         "RetryDecision",
         "RetryPresets",
         "RetryStrategyConfig",
+        "WithRetryConfig",
         "create_linear_retry_strategy",
         "create_retry_strategy",
+        "with_retry",
     ),
     "perdure.serdes": (
         "DEFAULT_JSON_SERDES",

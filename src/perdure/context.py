@@ -11,6 +11,7 @@ from perdure.config import (
     DurationLike,
     InvokeConfig,
     StepConfig,
+    StepSemantics,
     WaitForCallbackConfig,
 )
 from perdure.exceptions import ContextUsageError, SuspendExecution, ValidationError
@@ -479,17 +480,51 @@ def _bound(func: Callable[..., T], call: Callable[..., T]) -> Callable[..., T]:
     return call
 
 
-def durable_step(func: Callable[Concatenate[StepContext, P], T]) -> Callable[P, Callable[[StepContext], T]]:
+@overload
+def durable_step(func: Callable[Concatenate[StepContext, P], T]) -> Callable[P, Callable[[StepContext], T]]: ...
+
+
+@overload
+def durable_step(
+    func: None = None,
+    *,
+    name: str | None = None,
+    retry: Any = None,
+    serdes: "SerDes[Any] | None" = None,
+    semantics: StepSemantics | str | None = None,
+) -> Callable[[Callable[Concatenate[StepContext, P], T]], Callable[P, Callable[[StepContext], T]]]: ...
+
+
+def durable_step(
+    func: Any = None,
+    *,
+    name: str | None = None,
+    retry: Any = None,
+    serdes: "SerDes[Any] | None" = None,
+    semantics: StepSemantics | str | None = None,
+) -> Any:
     """Make a function of a step: called with its other arguments, it gives what `context.step` takes.
 
-    The step is named after the function. The arguments are captured, not recorded.
+    The step is named after the function, or `name`. The arguments are captured, not recorded. `retry`, `serdes` and
+    `semantics` are those of a `StepConfig`; one that is given to `context.step` takes their place.
     """
+    config = None
+    if retry is not None or serdes is not None or semantics is not None:
+        config = StepConfig(retry=retry, serdes=serdes, semantics=semantics or StepSemantics.AT_LEAST_ONCE_PER_RETRY)
 
-    @wraps(func)
-    def bind(*args: P.args, **kwargs: P.kwargs) -> Callable[[StepContext], T]:
-        return _bound(func, lambda context: func(context, *args, **kwargs))
+    def decorate(func: Callable[Concatenate[StepContext, P], T]) -> Callable[P, Callable[[StepContext], T]]:
+        @wraps(func)
+        def bind(*args: P.args, **kwargs: P.kwargs) -> Callable[[StepContext], T]:
+            call = _bound(func, lambda context: func(context, *args, **kwargs))
+            if name is not None:
+                call._original_name = name  # type: ignore[attr-defined]
+            if config is not None:
+                call._step_config = config  # type: ignore[attr-defined]
+            return call
 
-    return bind
+        return bind
+
+    return decorate if func is None else decorate(func)
 
 
 def durable_with_child_context(

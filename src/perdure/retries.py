@@ -1,14 +1,20 @@
-"""When a failed step is tried again: strategies, presets.
+"""When a failed step is tried again: strategies, presets; and `with_retry`, which tries several operations again.
 
 A strategy is any `(error, attempts_made) -> RetryDecision`; `attempts_made` counts the attempt that has just failed.
 """
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 from perdure.config import Duration, DurationLike, JitterStrategy, RetryStrategy, to_duration, to_word
-from perdure.exceptions import ValidationError
+from perdure.exceptions import DurableOperationError, ExecutionError, InvocationError, ValidationError
+
+if TYPE_CHECKING:
+    from perdure.config import ChildConfig
+    from perdure.context import DurableContext
 
 __all__ = [
     "JitterStrategy",
@@ -16,9 +22,13 @@ __all__ = [
     "RetryDecision",
     "RetryPresets",
     "RetryStrategyConfig",
+    "WithRetryConfig",
     "create_linear_retry_strategy",
     "create_retry_strategy",
+    "with_retry",
 ]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -209,3 +219,79 @@ class RetryPresets:
                 jitter_strategy=JitterStrategy.NONE,
             )
         )
+
+
+# --- several operations ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class WithRetryConfig(Generic[T]):
+    """How `with_retry` tries again: without a strategy 3 attempts, as `create_retry_strategy()` has it.
+
+    All attempts are in one child context, made as `child_context_config` says, unless
+    `wrap_with_run_in_child_context` is False.
+    """
+
+    retry_strategy: RetryStrategy | None = None
+    wrap_with_run_in_child_context: bool = True
+    child_context_config: "ChildConfig[T] | None" = None
+
+
+_WITH_RETRY: Final[WithRetryConfig[Any]] = WithRetryConfig()
+
+
+def with_retry(
+    context: "DurableContext",
+    func: "Callable[[DurableContext, int], T] | Callable[[DurableContext], T]",
+    config: WithRetryConfig[T] | None = None,
+    name: str | None = None,
+) -> T:
+    """Run `func(context, attempt)`, which may contain any operations, again from its beginning until it succeeds.
+
+    `attempt` counts from 1; each has operations of its own, and a wait named `{name}-backoff-{attempt}` before the
+    next. A step alone is tried again by its own configuration, without this.
+
+    Raises ChildContextError for the last failure; unwrapped, the failure itself. An ExecutionError and a retryable
+    InvocationError are never tried again: they are about the execution and the invocation.
+    """
+    from perdure.sdk.arity import first_or_both
+
+    how = config or _WITH_RETRY
+    takes_both = first_or_both(func, "the function of with_retry", "context", "attempt")
+    call = cast("Callable[..., T]", func)
+    strategy = how.retry_strategy or create_retry_strategy()
+
+    def attempts(inner: "DurableContext") -> T:
+        attempt = 1
+        while True:
+            try:
+                result: T = call(inner, attempt) if takes_both else call(inner)
+                return result
+            except Exception as error:
+                if _ends_more(error):
+                    raise
+                decision = strategy(error, attempt)
+                if not decision.should_retry:
+                    raise
+            inner.wait(_at_least_a_second(decision), f"{name}-backoff-{attempt}" if name else None)
+            attempt += 1
+
+    if not how.wrap_with_run_in_child_context:
+        return attempts(context)
+    attempts._original_function = func  # type: ignore[attr-defined]  # whose annotation says what the result becomes
+    result: T = context.run_in_child_context(attempts, name, how.child_context_config)
+    return result
+
+
+def _ends_more(error: Exception) -> bool:
+    """The error is about the execution or the invocation, not about what was tried."""
+    if isinstance(error, DurableOperationError):
+        return False
+    return isinstance(error, ExecutionError) or (isinstance(error, InvocationError) and error.is_retryable())
+
+
+def _at_least_a_second(decision: RetryDecision) -> Duration:
+    if decision.delay_seconds < 1:
+        logging.getLogger("perdure").warning("a retry delay of %s s was raised to 1 s", decision.delay_seconds)
+        return Duration(1)
+    return decision.delay

@@ -144,4 +144,8 @@ def __getattr__(name: str) -> Any:
         from perdure import context
 
         return getattr(context, name)
+    if name == "BatchResult":
+        from perdure.concurrency import models
+
+        return models.BatchResult
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,5 +1,6 @@
 """What a `map` or `parallel` gives, and the rule by which it is over."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
@@ -12,6 +13,7 @@ from perdure.batches import (
     CompletionOutcome,
     CompletionStatus,
 )
+from perdure.concurrency.parts import Branch, BranchEvent, BranchEventKind, BranchStatus, Executable
 from perdure.exceptions import (
     ChildContextError,
     DurableOperationError,
@@ -29,8 +31,14 @@ __all__ = [
     "BatchItem",
     "BatchItemStatus",
     "BatchResult",
+    "Branch",
+    "BranchEvent",
+    "BranchEventKind",
+    "BranchStatus",
     "CompletionPolicy",
     "CompletionReason",
+    "CompletionRecord",
+    "Executable",
     "envelope_summary_generator",
 ]
 
@@ -288,6 +296,31 @@ class CompletionPolicy:
         return CompletionReason.ALL_COMPLETED
 
 
+@dataclass(frozen=True)
+class CompletionRecord:
+    """How a batch was decided whose result was too large to store: how many branches began, which had not ended."""
+
+    completion_reason: CompletionReason
+    started_total: int
+    started_indexes: frozenset[int]
+
+    @classmethod
+    def from_summary_payload(cls, payload: str | None, total: int) -> "CompletionRecord | None":
+        """What an envelope says; None if it is none, or not that of a batch with at most `total` items."""
+        try:
+            found = json.loads(payload or "")
+            count, reason = found["totalCount"], CompletionReason(found["completionReason"])
+            if "startedIndexes" in found:
+                started = frozenset(found["startedIndexes"])
+            else:
+                started = frozenset(range(count)) - frozenset(found["completedIndexes"])
+        except (ValueError, KeyError, TypeError):
+            return None
+        if not isinstance(count, int) or not 0 <= count <= total or not started <= frozenset(range(count)):
+            return None
+        return cls(reason, count, started)
+
+
 class StatusItems(Sequence[CompletionItemStatus]):
     """The items of a status, made when they are looked at."""
 
@@ -327,7 +360,6 @@ def envelope_summary_generator(
     """What is stored of a batch whose result is too large to store: how it was decided, from which, with the records
     of the branches, a replay makes it again.
     """
-    import json
 
     def summarize(result: BatchResult[Any]) -> str:
         started = [item.index for item in result.all if item.status is BatchItemStatus.STARTED]

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from perdure.batches import MapConfig, ParallelConfig
     from perdure.concurrency.models import BatchResult
+    from perdure.serdes import SerDes
     from perdure.types import LoggerInterface
     from perdure.waits import WaitForConditionConfig
 
@@ -76,6 +77,15 @@ class Calls:
         """Send the records of this context, and of the contexts made from it from now on, to another logger."""
         self._session.logger = self._session.logger.with_logger(new_logger)
         self._logger = self._logger.with_logger(new_logger)
+
+    def configure_serdes(self, default: "SerDes[Any] | None" = None, callback: "SerDes[Any] | None" = None) -> None:
+        """Write and read with other serdes from here on, wherever a configuration names none: `default` for operations,
+        `callback` for what callbacks are answered.
+        """
+        if default is not None:
+            self._session.default_serdes = default
+        if callback is not None:
+            self._session.callback_serdes = callback
 
     @property
     def is_virtual(self) -> bool:
@@ -142,7 +152,8 @@ class Calls:
     def _step(self, func: Any, name: Any, config: StepConfig | None) -> Operation:
         func, name = func_and_name(func, name, "step")
         self._check("step", name)
-        return step(self._session, self._scope, func, name, config or DEFAULT_CONFIG)
+        how: StepConfig = config or getattr(func, "_step_config", None) or DEFAULT_CONFIG
+        return step(self._session, self._scope, func, name, how)
 
     @staticmethod
     def _seconds_of(duration: DurationLike | None, units: dict[str, float]) -> int:
@@ -204,11 +215,9 @@ class Calls:
             context = make(session, scope)
             return await session.driver.enter(lambda: func(context), func)
 
-        if how.is_virtual:
-            return virtual_child(session, self._scope, body, name, how.sub_type or RUN_IN_CHILD_CONTEXT)
         serdes = how.serdes or typed_serdes(how.result_type) or session.default_serdes or typed_serdes_for(func)
         options = ChildOptions(how.sub_type or RUN_IN_CHILD_CONTEXT, serdes, how.summary_generator, how.error_mapper)
-        return child(session, self._scope, body, name, options)
+        return (virtual_child if how.is_virtual else child)(session, self._scope, body, name, options)
 
     def _wait_for_condition(
         self, check: Callable[..., Any], config: "WaitForConditionConfig[Any]", name: str | None

@@ -21,6 +21,7 @@ class Session:
 
     __slots__ = (
         "arn",
+        "callback_serdes",
         "decisions",
         "default_retry",
         "default_serdes",
@@ -56,6 +57,7 @@ class Session:
         self.guard = guard
         self.default_retry = default_retry
         self.default_serdes = default_serdes
+        self.callback_serdes: SerDes[Any] | None = None
         self.lambda_context = lambda_context
         self.start_ms = start_ms
         self.observer: Observer | None = None

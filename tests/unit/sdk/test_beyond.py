@@ -1,6 +1,7 @@
 """What no official SDK has: deterministic helpers, decisions about changed code, sagas, executions that go on anew."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from perdure import (
     CompensationError,
     DurableContext,
     DurableTimeoutError,
+    JsonSerDes,
     RetryPresets,
     StepConfig,
     StepContext,
@@ -404,3 +406,49 @@ def test_an_async_attempt_that_takes_too_long_is_cancelled() -> None:
 
     assert Local(handler).run().result == ["TimeoutError", "it took longer than 1 s"]
     assert cancelled == ["slow"]
+
+
+# --- set once ----------------------------------------------------------------------------------------------------
+
+
+class _Loud(JsonSerDes):
+    def serialize(self, value: Any, serdes_context: Any) -> str:
+        return json.dumps([value])
+
+    def deserialize(self, data: str, serdes_context: Any) -> Any:
+        return json.loads(data)[0]
+
+
+def test_serdes_can_be_set_once_for_a_handler() -> None:
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        context.configure_serdes(default=_Loud(), callback=JsonSerDes())
+        value = context.step(lambda _: "x", name="step")
+        return [value, context.create_callback("ask").result()]
+
+    local = Local(handler)
+    execution = local.start()
+    outcome = local.go_on(execution)
+    assert outcome.op("step").result == '["x"]'
+    local.service.succeed_callback(outcome.callback_id(), '{"a": 1}')
+    assert local.go_on(execution).result == ["x", {"a": 1}]
+
+
+def test_a_step_s_decorator_may_say_how_it_is_run() -> None:
+    attempts: list[int] = []
+
+    @durable_step(name="charge", retry=2, semantics="AT_MOST_ONCE_PER_RETRY", serdes=_Loud())
+    def pay(step: StepContext, amount: int) -> int:
+        attempts.append(step.attempt)
+        if step.attempt == 1:
+            raise ValueError("once")
+        return amount
+
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        return context.step(pay(5))
+
+    outcome = Local(handler).run()
+    assert outcome.result == 5
+    assert attempts == [1, 2]
+    assert outcome.op("charge").result == "[5]"

@@ -12,6 +12,7 @@ from perdure import (
     ExecutionError,
     InvocationError,
     RetryPresets,
+    SerDesError,
     StepConfig,
     ValidationError,
     durable_execution,
@@ -274,3 +275,38 @@ def test_a_finished_child_s_abandoned_work_can_not_record_anything() -> None:
     outcome = Local(handler).run()
     assert raised == ["the context of this operation has ended"]
     assert [operation.name for operation in outcome.operations] == ["child"]
+
+
+@pytest.mark.parametrize("is_virtual", [True, False])
+def test_a_virtual_child_returns_and_raises_what_a_recorded_one_does(*, is_virtual: bool) -> None:
+    config: ChildConfig[Any] = ChildConfig(is_virtual=is_virtual)
+
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        def fails(child: DurableContext) -> None:
+            child.step(lambda _: 1 / 0, config=NO_RETRY)
+
+        with pytest.raises(SerDesError, match=r"builtins.object can't be written"):
+            context.run_in_child_context(lambda child: object(), config=config)
+        with pytest.raises(ChildContextError, match="division by zero") as caught:
+            context.run_in_child_context(fails, config=config)
+        assert caught.value.error_type == "perdure.exceptions.StepError"
+        assert isinstance(caught.value.__cause__, DurableOperationError)
+
+        def mapper(error: DurableOperationError) -> DurableOperationError:
+            return DurableOperationError("mapped")
+
+        mapped: ChildConfig[Any] = ChildConfig(is_virtual=is_virtual, error_mapper=mapper)
+        with pytest.raises(DurableOperationError, match="mapped"):
+            context.run_in_child_context(lambda child: 1 / 0, config=mapped)
+
+    assert Local(handler).run().status is ExecutionStatus.SUCCEEDED
+
+
+def test_a_virtual_child_s_result_is_what_a_replay_would_read() -> None:
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        config: ChildConfig[Any] = ChildConfig(is_virtual=True)
+        return list(context.run_in_child_context(lambda child: {1: "a"}, config=config))
+
+    assert Local(handler).run().result == ["1"]

@@ -180,3 +180,43 @@ def test_a_counter_counts_what_threads_add() -> None:
         thread.join()
     assert counter.get_current() == 20
     assert counter.decrement() == 19
+
+
+OFFICIAL = "aws_durable_execution_sdk_python"
+INTERNAL = {"AwsErrorMetadata", "AwsErrorObj", "Codec", "EncodedValue", "LogInfo", "PluginExecutor", "PluginHost"}
+"""Names of the official wheel that no public text has."""
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "",
+        "config",
+        "exceptions",
+        "filesystem_serdes",
+        "identifier",
+        "lambda_service",
+        "logger",
+        "plugin",
+        "plugin_discovery",
+        "preview",
+        "retries",
+        "suspend",
+        "threading",
+        "types",
+        "waits",
+        "concurrency.models",
+    ],
+)
+def test_whatever_an_official_module_defines_is_found_under_the_same_name(module: str) -> None:
+    """[1] What it only imports from another one is looked for there."""
+    theirs = importlib.import_module(f"{OFFICIAL}.{module}".rstrip("."))
+    ours = importlib.import_module(f"perdure.{module}".rstrip("."))
+    names = getattr(theirs, "__all__", None) or [
+        name
+        for name in dir(theirs)
+        if not name.startswith("_") and getattr(getattr(theirs, name), "__module__", "") == theirs.__name__
+    ]
+    type_variables = {name for name in names if type(getattr(theirs, name)).__name__ in ("TypeVar", "ParamSpec")}
+    missing = [name for name in names if name not in INTERNAL | type_variables and not hasattr(ours, name)]
+    assert not missing

@@ -68,6 +68,7 @@ async def callback_result(session: Session, operation_id: str, serdes: SerDes[An
     Raises CallbackExternalError if a failure was reported, CallbackTimeoutError if nobody answered in time.
     """
     record = session.journal.records[operation_id]
+    serdes = serdes or session.callback_serdes
     if not record.is_terminal:
         what = f"callback '{record.name or operation_id}'"
         record = await session.driver.until(operation_id, has_ended, what, record.due_ms)

@@ -78,25 +78,51 @@ async def child_at(
     run: ChildRun[T] = ChildRun(session, scope, operation_id, name, options)
     outcome = await run.outcome(body)
     session.journal.passed(scope, operation_id)
-    if not isinstance(outcome, Failure):
-        return outcome
-    if isinstance(outcome.error, SerDesError):
-        raise outcome.error
-    error = rebuild_step(ChildContextError, outcome.recorded, FAILED_TEXT)
+    if isinstance(outcome, Failure):
+        raise _error_of(outcome, options)
+    return outcome
+
+
+def _error_of(failure: Failure, options: ChildOptions) -> Exception:
+    """What a child that failed raises."""
+    if isinstance(failure.error, SerDesError):
+        return failure.error
+    error = rebuild_step(ChildContextError, failure.recorded, FAILED_TEXT)
     if options.error_mapper is not None and isinstance(error, DurableOperationError):
-        raise options.error_mapper(error)
-    raise error
+        return options.error_mapper(error)
+    return error
 
 
-def virtual_child(session: Session, scope: Scope, body: Body[T], name: str | None, sub_type: str) -> Begun[T]:
-    """A context that records nothing itself: its operations report the enclosing real one as their parent."""
-    return partial(_virtual_child, session, scope, session.journal.take_place(scope), body, name, sub_type)
+def virtual_child(session: Session, scope: Scope, body: Body[T], name: str | None, options: ChildOptions) -> Begun[T]:
+    """A context that records nothing itself: its operations report the enclosing real one as their parent.
+
+    What it returns and raises is what a recorded one would.
+    """
+    return partial(_virtual_child, session, scope, session.journal.take_place(scope), body, name, options)
 
 
 async def _virtual_child(
-    session: Session, scope: Scope, place: str, body: Body[T], name: str | None, sub_type: str
+    session: Session, scope: Scope, place: str, body: Body[T], name: str | None, options: ChildOptions
 ) -> T:
-    return await run_in_scope(session, virtual_scope(place, scope, name, sub_type), body)
+    inner = virtual_scope(place, scope, name, options.sub_type)
+    outcome = await virtual_outcome(session, inner, body, options.serdes)
+    if isinstance(outcome, Failure):
+        raise _error_of(outcome, options)
+    return outcome
+
+
+async def virtual_outcome(session: Session, inner: Scope, body: Body[T], serdes: SerDes[Any] | None) -> "T | Failure":
+    """What would be recorded of a context that records nothing itself."""
+    try:
+        returned = await run_in_scope(session, inner, body)
+        payload = serialize(serdes, returned, inner.prefix, session.arn)
+        return cast(T, None if payload is None else deserialize(serdes, payload, inner.prefix, session.arn))
+    except ExecutionError:
+        raise
+    except Exception as error:
+        if retries_invocation(error):
+            raise
+        return Failure(error_object(error), error)
 
 
 def virtual_scope(place: str, scope: Scope, name: str | None, sub_type: str) -> Scope:

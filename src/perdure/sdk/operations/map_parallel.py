@@ -1,6 +1,5 @@
 """Map and parallel: branches beside each other, under one CONTEXT that is recorded as a whole."""
 
-import json
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final
 
@@ -12,15 +11,15 @@ from perdure.concurrency.models import (
     BatchResult,
     CompletionPolicy,
     CompletionReason,
+    CompletionRecord,
     StatusItems,
     ask_predicate,
     envelope_summary_generator,
 )
-from perdure.exceptions import ExecutionError, NonDeterministicExecutionError, SuspendExecution, ValidationError
+from perdure.exceptions import NonDeterministicExecutionError, SuspendExecution, ValidationError
 from perdure.lambda_service import ErrorObject
 from perdure.model.operation import Context, Operation, OperationStatus, OperationType
 from perdure.sdk.annotated import batch_serdes_for, typed_serdes_for
-from perdure.sdk.errors import error_object
 from perdure.sdk.identity import operation_id
 from perdure.sdk.journal import Begun
 from perdure.sdk.operations.child import (
@@ -28,13 +27,12 @@ from perdure.sdk.operations.child import (
     ChildRun,
     Failure,
     child_at,
-    retries_invocation,
-    run_in_scope,
+    virtual_outcome,
     virtual_scope,
 )
 from perdure.sdk.scope import Scope
 from perdure.sdk.session import Session
-from perdure.serdes import EXTENDED_TYPES_SERDES, SerDes, deserialize, serialize
+from perdure.serdes import EXTENDED_TYPES_SERDES, SerDes
 
 BranchBody = Callable[[int, Scope], Awaitable[Any]]
 """Runs the function of a branch, given by its index, in the branch's scope."""
@@ -265,34 +263,24 @@ class _Batch:
         inner = virtual_scope(at, scope, self._names[index], self._kind.branch_sub_type)
         inner.is_replaying = is_rerun
         body = self._body
-        try:
-            returned = await run_in_scope(session, inner, lambda own: body(index, own))
-            serdes = self._serdes[self._of(index)]
-            payload = serialize(serdes, returned, at, session.arn)
-            return None if payload is None else deserialize(serdes, payload, at, session.arn)
-        except ExecutionError:
-            raise
-        except Exception as error:
-            if retries_invocation(error):
-                raise
-            return Failure(error_object(error), error)
+        return await virtual_outcome(session, inner, lambda own: body(index, own), self._serdes[self._of(index)])
 
     # --- a large result, made again ------------------------------------------------------------------------------
 
     async def _rebuilt(self, envelope: str | None) -> BatchResult[Any]:
         """The result as it was decided: nothing runs that had not ended then."""
-        decided = _Decided.read(envelope, self._total)
+        decided = CompletionRecord.from_summary_payload(envelope, self._total)
         if decided is None:
             raise self._diverged("its record does not say how it was decided")
-        for index in range(decided.total):
-            if index in decided.started:
+        for index in range(decided.started_total):
+            if index in decided.started_indexes:
                 continue
             record = self._session.journal.records.get(operation_id(self._place, index))
             if not self._is_flat and (record is None or not record.is_terminal):
                 raise self._diverged(f"its branch {index} ended, and the journal has no end of it")
             self._settle(index, await self.branch(index))
-        items = [self._item(index) for index in range(decided.total)]
-        return BatchResult(items, decided.reason)
+        items = [self._item(index) for index in range(decided.started_total)]
+        return BatchResult(items, decided.completion_reason)
 
     def _diverged(self, why: str) -> NonDeterministicExecutionError:
         journal = self._session.journal
@@ -318,27 +306,3 @@ class _Branch:
 def _is_remade(record: Any) -> bool:
     """The branch has ended, and its result is made by running it again over its records."""
     return isinstance(record, Context) and record.replay_children and record.status is OperationStatus.SUCCEEDED
-
-
-class _Decided(msgspec.Struct, frozen=True):
-    """What the record of a large result says of how the batch was decided."""
-
-    total: int
-    reason: CompletionReason
-    started: frozenset[int]
-
-    @staticmethod
-    def read(text: str | None, total: int) -> "_Decided | None":
-        """None if the text is no such record, or not of a batch with at most `total` items."""
-        try:
-            found = json.loads(text or "")
-            count, reason = found["totalCount"], CompletionReason(found["completionReason"])
-            if "startedIndexes" in found:
-                started = frozenset(found["startedIndexes"])
-            else:
-                started = frozenset(range(count)) - frozenset(found["completedIndexes"])
-        except (ValueError, KeyError, TypeError):
-            return None
-        if not isinstance(count, int) or not 0 <= count <= total or not started <= frozenset(range(count)):
-            return None
-        return _Decided(count, reason, started)
