@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncCallback", "AsyncDurableContext"]
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 U = TypeVar("U")
 T1 = TypeVar("T1")
 T2 = TypeVar("T2")
@@ -43,22 +44,22 @@ P = ParamSpec("P")
 _Branch = Callable[["AsyncDurableContext"], Awaitable[T]]
 
 
-class AsyncCallback(Generic[T]):
+class AsyncCallback(Generic[T_co]):
     """An id that somebody outside completes; awaiting it waits for the answer.
 
     Unpacks as `future, callback_id`.
     """
 
     def __init__(
-        self, callback_id: str, operation_id: str, context: "AsyncDurableContext", serdes: "SerDes[T] | None" = None
+        self, callback_id: str, operation_id: str, context: "AsyncDurableContext", serdes: "SerDes[T_co] | None" = None
     ) -> None:
         self.callback_id = callback_id
         self.operation_id = operation_id
         self.serdes = serdes
         self._context = context
-        self._future: AsyncDurableFuture[T] | None = None
+        self._future: AsyncDurableFuture[T_co] | None = None
 
-    def result(self) -> AsyncDurableFuture[T]:
+    def result(self) -> AsyncDurableFuture[T_co]:
         """The answer: a text unless the callback has a serdes, None if it was empty.
 
         Raises CallbackExternalError if a failure was reported, CallbackTimeoutError if nobody answered in time.
@@ -70,7 +71,7 @@ class AsyncCallback(Generic[T]):
     def __await__(self) -> Any:
         return self.result().__await__()
 
-    def __iter__(self) -> "Iterator[AsyncCallback[T] | str]":
+    def __iter__(self) -> "Iterator[AsyncCallback[T_co] | str]":
         return iter((self, self.callback_id))
 
     def __repr__(self) -> str:

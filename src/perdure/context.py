@@ -64,27 +64,29 @@ class ExecutionContext:
     durable_execution_arn: str
 
 
-class Callback(Generic[T]):
+class Callback(Generic[T_co]):
     """An id that somebody outside completes, and the place where the answer arrives.
 
     Unpacks as `future, callback_id`, as the JavaScript SDK returns it.
     """
 
-    def __init__(self, callback_id: str, operation_id: str, state: "DurableContext", serdes: "SerDes[T] | None" = None):
+    def __init__(
+        self, callback_id: str, operation_id: str, state: "DurableContext", serdes: "SerDes[T_co] | None" = None
+    ):
         self.callback_id = callback_id
         self.operation_id = operation_id
         self.serdes = serdes
         self._context = state
 
-    def result(self) -> T:
+    def result(self) -> T_co:
         """The answer: a text unless the callback has a serdes, None if it was empty. Suspends until it is there.
 
         Raises CallbackExternalError if a failure was reported, CallbackTimeoutError if nobody answered in time.
         """
-        result: T = self._context._callback_result(self)
+        result: T_co = self._context._callback_result(self)
         return result
 
-    def __iter__(self) -> "Iterator[Callback[T] | str]":
+    def __iter__(self) -> "Iterator[Callback[T_co] | str]":
         return iter((self, self.callback_id))
 
     def __repr__(self) -> str:

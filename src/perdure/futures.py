@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from perdure.sdk.scope import Scope
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 __all__ = ["AsyncDurableFuture", "DurableFuture", "Settled"]
 
@@ -33,10 +34,10 @@ class Settled(Generic[T]):
     error: Exception | None = None
 
 
-class Promise(Generic[T]):
+class Promise(Generic[T_co]):
     """An operation and, once it has one, its outcome. `number` counts the outcomes of its context in their order."""
 
-    def __init__(self, begun: "Begun[T]", scope: "Scope", call: str) -> None:
+    def __init__(self, begun: "Begun[T_co]", scope: "Scope", call: str) -> None:
         frame = sys._getframe(1)
         while frame.f_back is not None and frame.f_code.co_filename.startswith(_OWN):
             frame = frame.f_back
@@ -44,9 +45,9 @@ class Promise(Generic[T]):
         self.where = (frame.f_code.co_filename, frame.f_lineno)
         self.is_settled = False
         self.number = 0
-        self._begun: Begun[T] | None = begun
+        self._begun: Begun[T_co] | None = begun
         self._scope = scope
-        self._value: T | None = None
+        self._value: T_co | None = None
         self._error: BaseException | None = None
         self._listeners: list[Any] = []
         if scope.unused is None:
@@ -58,7 +59,7 @@ class Promise(Generic[T]):
         if self._scope.unused is not None:
             self._scope.unused.pop(self, None)
 
-    def settle(self, value: T | None, error: BaseException | None) -> None:
+    def settle(self, value: Any, error: BaseException | None) -> None:
         """Give it its outcome; the first one counts."""
         if self.is_settled:
             return
@@ -82,11 +83,11 @@ class Promise(Generic[T]):
         return self._error
 
     @property
-    def value(self) -> T:
+    def value(self) -> T_co:
         """The outcome, returned or raised."""
         if self._error is not None:
             raise self._error
-        return cast(T, self._value)
+        return cast(T_co, self._value)
 
     @property
     def scope(self) -> "Scope":
@@ -97,7 +98,7 @@ class Promise(Generic[T]):
         return f"<{type(self).__name__} of {self.call}, {state}>"
 
 
-class DurableFuture(Promise[T]):
+class DurableFuture(Promise[T_co]):
     """An operation that has been started in a blocking handler.
 
     It runs beside what the handler does next. A handler or a child that ends without having asked for it fails.
@@ -105,7 +106,7 @@ class DurableFuture(Promise[T]):
 
     def __init__(
         self,
-        begun: "Begun[T]",
+        begun: "Begun[T_co]",
         scope: "Scope",
         call: str,
         driver: "BlockingDriver",
@@ -121,7 +122,7 @@ class DurableFuture(Promise[T]):
         assert self._begun is not None
         self.unit = self._driver.start(self._scope, self, self._begun, light=light)
 
-    def result(self) -> T:
+    def result(self) -> T_co:
         """What the operation returned, once it has; raises what it raised."""
         self.use()
         if not self.is_settled:
@@ -156,27 +157,27 @@ class DurableFuture(Promise[T]):
         return True
 
 
-class AsyncDurableFuture(Promise[T]):
+class AsyncDurableFuture(Promise[T_co]):
     """An operation of an asynchronous handler: `await` it. It has its place in the journal since it was called.
 
     It begins to run when it is awaited, or given to something that awaits it; `start()` lets it begin at once. A
     handler or a child that ends without having awaited it fails.
     """
 
-    def __init__(self, begun: "Begun[T]", scope: "Scope", call: str, driver: "LoopDriver") -> None:
+    def __init__(self, begun: "Begun[T_co]", scope: "Scope", call: str, driver: "LoopDriver") -> None:
         super().__init__(begun, scope, call)
         self._driver = driver
         self._task: asyncio.Task[Any] | None = None
         self._is_running = False
 
-    def start(self) -> "AsyncDurableFuture[T]":
+    def start(self) -> "AsyncDurableFuture[T_co]":
         """Begin to run it beside the caller."""
         if self._task is None and not self._is_running and not self.is_settled:
             self._is_running = True
             self._task = self._driver.spawn(self._drive())
         return self
 
-    def __await__(self) -> Generator[Any, None, T]:
+    def __await__(self) -> Generator[Any, None, T_co]:
         self.use()
         if not self.is_settled:
             if not self._is_running:
@@ -198,7 +199,7 @@ class AsyncDurableFuture(Promise[T]):
         else:
             self.settle(value, None)
 
-    def result(self) -> T:
+    def result(self) -> T_co:
         """What the operation returned; raises what it raised, InvalidStateError if it has not ended."""
         self.use()
         if not self.is_settled:

@@ -18,7 +18,9 @@ KILLS = 20
 ORDERS = 50
 TURNS = 4
 NAMES = [
-    f"{name}-{turn}" for turn in range(TURNS) for name in ("validate", "reserve", "charge", "pack", "label", "ship")
+    f"{name}-{turn}"
+    for turn in range(TURNS)
+    for name in ("validate", "reserve", "charge", "pack", "wrap", "label", "ship")
 ]
 ONCE = {name for name in NAMES if name.startswith(("charge", "label"))}
 

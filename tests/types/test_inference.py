@@ -109,6 +109,8 @@ def callbacks(event: Any, context: DurableContext) -> int:
     assert_type(callback, Callback[Quote])
     answer = callback.result()
     assert_type(answer, Quote)
+    raced: Quote | None = context.race(callback, context.start.wait(60))
+    assert raced is not None
     again = context.wait_for_callback(submit("somebody"), result_type=Quote)
     assert_type(again, Quote)
     return answer.price + again.price
