@@ -5,14 +5,15 @@ A strategy is any `(error, attempts_made) -> RetryDecision`; `attempts_made` cou
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
 from perdure.config import Duration, DurationLike, JitterStrategy, RetryStrategy, to_duration, to_word
 from perdure.exceptions import DurableOperationError, ExecutionError, InvocationError, ValidationError
 
 if TYPE_CHECKING:
+    from perdure.async_context import AsyncDurableContext
     from perdure.config import ChildConfig
     from perdure.context import DurableContext
 
@@ -240,47 +241,76 @@ class WithRetryConfig(Generic[T]):
 _WITH_RETRY: Final[WithRetryConfig[Any]] = WithRetryConfig()
 
 
+@overload
+def with_retry(
+    context: "AsyncDurableContext",
+    func: "Callable[[AsyncDurableContext, int], Awaitable[T]] | Callable[[AsyncDurableContext], Awaitable[T]]",
+    config: WithRetryConfig[T] | None = None,
+    name: str | None = None,
+) -> Awaitable[T]: ...
+
+
+@overload
 def with_retry(
     context: "DurableContext",
     func: "Callable[[DurableContext, int], T] | Callable[[DurableContext], T]",
     config: WithRetryConfig[T] | None = None,
     name: str | None = None,
-) -> T:
+) -> T: ...
+
+
+def with_retry(
+    context: Any,
+    func: Callable[..., Any],
+    config: WithRetryConfig[Any] | None = None,
+    name: str | None = None,
+) -> Any:
     """Run `func(context, attempt)`, which may contain any operations, again from its beginning until it succeeds.
 
     `attempt` counts from 1; each has operations of its own, and a wait named `{name}-backoff-{attempt}` before the
-    next. A step alone is tried again by its own configuration, without this.
+    next. A step alone is tried again by its own configuration, without this. In an `async def` handler, await it.
 
     Raises ChildContextError for the last failure; unwrapped, the failure itself. An ExecutionError and a retryable
     InvocationError are never tried again: they are about the execution and the invocation.
     """
+    from perdure.context import DurableContext
     from perdure.sdk.arity import first_or_both
+    from perdure.sdk.drivers.running import run_blocking
 
     how = config or _WITH_RETRY
     takes_both = first_or_both(func, "the function of with_retry", "context", "attempt")
-    call = cast("Callable[..., T]", func)
     strategy = how.retry_strategy or create_retry_strategy()
+    is_blocking = isinstance(context, DurableContext)
 
-    def attempts(inner: "DurableContext") -> T:
-        attempt = 1
-        while True:
-            try:
-                result: T = call(inner, attempt) if takes_both else call(inner)
-                return result
-            except Exception as error:
-                if _ends_more(error):
-                    raise
-                decision = strategy(error, attempt)
-                if not decision.should_retry:
-                    raise
-            inner.wait(_at_least_a_second(decision), f"{name}-backoff-{attempt}" if name else None)
-            attempt += 1
+    def attempts(inner: Any) -> Any:
+        tried = _try_again(inner, func, strategy, name, takes_both=takes_both)
+        return run_blocking(tried) if is_blocking else tried
 
     if not how.wrap_with_run_in_child_context:
         return attempts(context)
     attempts._original_function = func  # type: ignore[attr-defined]  # whose annotation says what the result becomes
-    result: T = context.run_in_child_context(attempts, name, how.child_context_config)
-    return result
+    return context.run_in_child_context(attempts, name, how.child_context_config)
+
+
+async def _try_again(
+    context: Any, func: Callable[..., Any], strategy: RetryStrategy, name: str | None, *, takes_both: bool
+) -> Any:
+    """The attempts, one after the other; what a blocking context gives has no need to be awaited."""
+    attempt = 1
+    while True:
+        try:
+            result = func(context, attempt) if takes_both else func(context)
+            return await result if hasattr(result, "__await__") else result
+        except Exception as error:
+            if _ends_more(error):
+                raise
+            decision = strategy(error, attempt)
+            if not decision.should_retry:
+                raise
+        pause = context.wait(_at_least_a_second(decision), f"{name}-backoff-{attempt}" if name else None)
+        if pause is not None:
+            await pause
+        attempt += 1
 
 
 def _ends_more(error: Exception) -> bool:

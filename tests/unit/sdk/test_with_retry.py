@@ -7,6 +7,7 @@ from typing import Any, assert_type
 import pytest
 
 from perdure import (
+    AsyncDurableContext,
     ChildConfig,
     ChildContextError,
     DurableContext,
@@ -260,3 +261,25 @@ def test_the_child_s_configuration_is_the_child_s() -> None:
         return with_retry(context, lambda ctx, attempt: attempt, config, "pay")
 
     assert ran(handler).op("pay").sub_type == "Payment"
+
+
+@pytest.mark.parametrize("is_wrapped", [True, False])
+def test_async_handlers_await_it(is_wrapped: bool) -> None:
+    attempts: list[int] = []
+
+    @durable_execution
+    async def handler(event: Any, context: AsyncDurableContext) -> Any:
+        async def reserve(inner: AsyncDurableContext, attempt: int) -> str:
+            attempts.append(attempt)
+            await inner.step(lambda _: attempt, name="try")
+            if attempt < 3:
+                raise ValueError("not yet")
+            return f"at attempt {attempt}"
+
+        config: WithRetryConfig[str] = WithRetryConfig(wrap_with_run_in_child_context=is_wrapped)
+        return await with_retry(context, reserve, config, name="reserve")
+
+    outcome = Local(handler).run()
+    assert outcome.result == "at attempt 3"
+    assert sorted(set(attempts)) == [1, 2, 3]
+    assert {"reserve-backoff-1", "reserve-backoff-2"} <= {operation.name for operation in outcome.operations}
