@@ -1,5 +1,6 @@
 """`perdure.open`: durable functions inside an application, on a real file, with real threads and real time."""
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import pytest
 
 import perdure
 from perdure import (
+    AsyncDurableContext,
     DurableContext,
     ExecutionFailed,
     ExecutionStopped,
@@ -354,3 +356,28 @@ def test_what_can_not_be_is_refused_with_the_way_out(url: str) -> None:
         with pytest.raises(Exception, match="6291456"):
             app.start(double, "x" * 7_000_000)
         assert list(app.list()) == []
+
+
+def test_a_handler_on_the_loop_is_handed_back_when_the_store_is_closed_and_goes_on_later(url: str) -> None:
+    """It awaits something of its own, which never comes: closing does not wait for it, and it has not failed."""
+    runs: list[str] = []
+    came = threading.Event()
+
+    @durable_execution(name="patient")
+    async def patient(event: Any, context: AsyncDurableContext) -> Any:
+        value = await context.step(lambda _: "kept", name="step")
+        runs.append(value)
+        came.set()
+        if len(runs) == 1:
+            await asyncio.sleep(3600)
+        return value
+
+    with perdure.open(url, [patient]) as app:
+        execution = app.start(patient)
+        assert came.wait(WAIT_S)
+        app.close(timeout=0.05)
+    with perdure.open(url, [patient]) as app:
+        again = app.execution(execution.id)
+        assert again.result(WAIT_S) == "kept"
+        assert "CancelledError" not in str([event.type for event in again.history()])
+    assert runs == ["kept", "kept"]

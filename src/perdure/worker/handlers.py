@@ -18,13 +18,11 @@ from perdure.sdk.invocation import (
     InvocationInput,
     InvocationStatus,
     run_invocation,
-    run_on_loop,
     to_json,
 )
 from perdure.service.invocation import Call, Invocation
 from perdure.service.service import Service
 from perdure.worker.client import InProcessClient
-from perdure.worker.loop import in_thread
 
 
 class LocalContext:
@@ -57,18 +55,6 @@ def run_and_end(
     end(service, invocation, client, *_run(invocation, definition, client, linger))
 
 
-async def run_on_loop_and_end(
-    service: Service, invocation: Invocation, definition: Definition, client: InProcessClient
-) -> None:
-    """The same for an `async def` handler, on the loop that is running; the service is called in threads."""
-    try:
-        answer = await run_on_loop(definition, _given(invocation), client, lambda_context=LocalContext(invocation))
-        outcome, updates = _ended(answer, client)
-    except BaseException as error:  # noqa: BLE001 - an invocation that raises is one that failed
-        outcome, updates = _crashed(error), ()
-    await in_thread(lambda: end(service, invocation, client, outcome, updates))
-
-
 def end(
     service: Service,
     invocation: Invocation,
@@ -87,17 +73,17 @@ def end(
 def _run(
     invocation: Invocation, definition: Definition, client: InProcessClient, linger: Linger | None
 ) -> tuple[cmd.Outcome, tuple[OperationUpdate, ...]]:
-    given = _given(invocation)
+    given = given_of(invocation)
     lambda_context = LocalContext(invocation)
     run = lambda: run_invocation(definition, given, client, linger=linger, lambda_context=lambda_context)  # noqa: E731
     try:
         answer = contextvars.copy_context().run(run)
     except BaseException as error:  # noqa: BLE001 - an invocation that raises is one that failed
-        return _crashed(error), ()
-    return _ended(answer, client)
+        return crashed(error), ()
+    return outcome_of_answer(answer, client)
 
 
-def _given(invocation: Invocation) -> InvocationInput:
+def given_of(invocation: Invocation) -> InvocationInput:
     return InvocationInput(
         invocation.arn,
         invocation.execution_id,
@@ -109,13 +95,15 @@ def _given(invocation: Invocation) -> InvocationInput:
     )
 
 
-def _crashed(error: BaseException) -> cmd.Outcome:
+def crashed(error: BaseException) -> cmd.Outcome:
     if isinstance(error, SystemExit):
         return cmd.Crashed(ErrorObject(f"the handler left with exit code {error.code}", "Runtime.ExitError"))
     return cmd.Crashed(error_object(error))
 
 
-def _ended(answer: InvocationAnswer, client: InProcessClient) -> tuple[cmd.Outcome, tuple[OperationUpdate, ...]]:
+def outcome_of_answer(
+    answer: InvocationAnswer, client: InProcessClient
+) -> tuple[cmd.Outcome, tuple[OperationUpdate, ...]]:
     if answer.is_interrupted and client.is_closing:
         return cmd.Released(), ()
     return _outcome_of(answer), tuple(answer.updates)

@@ -7,8 +7,14 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from perdure.engine import commands as cmd
 from perdure.sdk.drivers.pool import CALLS
+from perdure.sdk.invocation import Definition, run_on_loop
 from perdure.sdk.loops import prepare
+from perdure.service.invocation import Invocation
+from perdure.service.service import Service
+from perdure.worker.client import InProcessClient
+from perdure.worker.handlers import LocalContext, crashed, end, given_of, outcome_of_answer
 
 log: Final = logging.getLogger("perdure.worker")
 
@@ -102,3 +108,16 @@ async def in_thread(work: Callable[[], None]) -> None:
 
     CALLS.submit(run)
     await done
+
+
+async def run_on_loop_and_end(
+    service: Service, invocation: Invocation, definition: Definition, client: InProcessClient
+) -> None:
+    """The same for an `async def` handler, on the loop that is running; the service is called in threads."""
+    try:
+        answer = await run_on_loop(definition, given_of(invocation), client, lambda_context=LocalContext(invocation))
+        outcome, updates = outcome_of_answer(answer, client)
+    except BaseException as error:  # noqa: BLE001 - an invocation that raises is one that failed
+        is_ours = isinstance(error, asyncio.CancelledError) and client.is_closing
+        outcome, updates = (cmd.Released() if is_ours else crashed(error)), ()
+    await in_thread(lambda: end(service, invocation, client, outcome, updates))

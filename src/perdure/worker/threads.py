@@ -5,7 +5,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from perdure.execution import definition_of
 from perdure.model.error import ServiceError
@@ -14,8 +14,10 @@ from perdure.sdk.invocation import Definition
 from perdure.service.invocation import Call, Invocation
 from perdure.service.service import Service
 from perdure.worker.client import InProcessClient
-from perdure.worker.handlers import answer_call, run_and_end, run_on_loop_and_end
-from perdure.worker.loop import LoopThread
+from perdure.worker.handlers import answer_call, run_and_end
+
+if TYPE_CHECKING:
+    from perdure.worker.loop import LoopThread
 
 log: Final = logging.getLogger("perdure.worker")
 
@@ -41,7 +43,11 @@ class ThreadWorker:
         self._taken = 0
         is_any_async = any(definition is not None and definition.is_async for definition in self._definitions.values())
         self._places = max(LOOP_PLACES, threads) if is_any_async else threads
-        self._loop = LoopThread()
+        self._loop: LoopThread | None = None
+        if is_any_async:
+            from perdure.worker.loop import LoopThread  # asyncio is not for everybody
+
+            self._loop = LoopThread()
         self._waiting_threads = 0
         self._threads: list[threading.Thread] = []
         self._work: queue.SimpleQueue[Invocation | Call | None] = queue.SimpleQueue()
@@ -75,7 +81,7 @@ class ThreadWorker:
 
     def run(self, invocation: Invocation) -> None:
         definition = self._definitions[invocation.function]
-        if definition is not None and definition.is_async:
+        if definition is not None and definition.is_async and self._loop is not None:
             self._loop.submit(lambda: self._invoke_on_loop(invocation, definition))
         else:
             self._put(invocation)
@@ -126,6 +132,8 @@ class ThreadWorker:
             del self._running[id(client)]
 
     async def _invoke_on_loop(self, invocation: Invocation, definition: Definition) -> None:
+        from perdure.worker.loop import run_on_loop_and_end
+
         service = self._service
         assert service is not None
         client = InProcessClient(service, invocation)
@@ -153,5 +161,6 @@ class ThreadWorker:
         for _ in self._threads:
             self._work.put(None)
         self._linger.close()
-        self._loop.close()
+        if self._loop is not None:
+            self._loop.close()
         return is_idle
