@@ -45,9 +45,9 @@ class ThreadWorker:
         self._places = max(LOOP_PLACES, threads) if is_any_async else threads
         self._loop: LoopThread | None = None
         if is_any_async:
-            from perdure.worker.loop import LoopThread  # asyncio is not for everybody
+            from perdure.worker import loop  # asyncio is not for everybody
 
-            self._loop = LoopThread()
+            self._loop = loop.LoopThread()
         self._waiting_threads = 0
         self._threads: list[threading.Thread] = []
         self._work: queue.SimpleQueue[Invocation | Call | None] = queue.SimpleQueue()

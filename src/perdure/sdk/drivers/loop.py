@@ -11,6 +11,7 @@ import heapq
 import inspect
 import itertools
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, Final, TypeVar, cast
 
@@ -53,7 +54,8 @@ class LoopDriver:
         self._added = 0
         self._sent = 0
         self._is_sending = False
-        self._waiters: list[tuple[int, Busy]] = []
+        self._waiters: deque[tuple[int, Busy]] = deque()
+        self._unsent: dict[str, int] = {}
         self._end: BaseException | None = None
         self._parked: dict[str, list[Parked]] = {}
         self._landing: Busy | None = None
@@ -136,6 +138,7 @@ class LoopDriver:
             raise OrphanedChildException("the context of this operation has ended", update.id)
         self._journal.expect(update)
         self._buffer.append(update)
+        self._unsent[update.id] = self._unsent.get(update.id, 0) + 1
         self._added += 1
         return self._added
 
@@ -168,6 +171,10 @@ class LoopDriver:
         self._is_sending = True
         batch, self._buffer = self._buffer[:UPDATES_MAX], self._buffer[UPDATES_MAX:]
         last = self._added - len(self._buffer)
+        for update in batch:
+            left = self._unsent.pop(update.id) - 1
+            if left:
+                self._unsent[update.id] = left
 
         def run() -> None:
             answer, error = None, None
@@ -188,19 +195,15 @@ class LoopDriver:
             self._end = BackgroundThreadError(f"a checkpoint failed: {error}", error)
             self._wake_all(self._end)
             return
-        self._journal.merge(answer.operations, {update.id for update in self._buffer})
+        self._journal.merge(answer.operations, self._unsent)
         self._sent = last
         if not answer.may_go_on:
             if batch and batch[-1].type is OperationType.EXECUTION:
                 self._end = OrphanedChildException("the execution has ended", batch[-1].id)
             else:
                 self._end = SuspendExecution("the right to write has been withdrawn")
-        waiting, self._waiters = self._waiters, []
-        for number, waiter in waiting:
-            if number <= last:
-                waiter.settle(None, None)
-            else:
-                self._waiters.append((number, waiter))
+        while self._waiters and self._waiters[0][0] <= last:
+            self._waiters.popleft()[1].settle(None, None)
         for record in answer.operations:
             self._wake(record.id)
         if self._end is not None:
@@ -210,9 +213,8 @@ class LoopDriver:
         self._check_soon()
 
     def _wake_all(self, error: BaseException) -> None:
-        waiting, self._waiters = self._waiters, []
-        for _number, waiter in waiting:
-            waiter.settle(None, error)
+        while self._waiters:
+            self._waiters.popleft()[1].settle(None, error)
         for parked in list(self._all_parked()):
             parked.settle(None, error)
 
