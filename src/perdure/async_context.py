@@ -93,31 +93,53 @@ class AsyncDurableContext(Calls):
 
     @overload
     def step(
-        self, func: "Callable[[StepContext], Awaitable[T]]", name: str | None = None, config: StepConfig | None = None
+        self,
+        func: "Callable[[StepContext], Awaitable[T]]",
+        name: str | None = None,
+        config: StepConfig | None = None,
+        *,
+        id: str | None = None,
     ) -> AsyncDurableFuture[T]: ...
 
     @overload
     def step(
-        self, func: "Callable[[], Awaitable[T]]", name: str | None = None, config: StepConfig | None = None
+        self,
+        func: "Callable[[], Awaitable[T]]",
+        name: str | None = None,
+        config: StepConfig | None = None,
+        *,
+        id: str | None = None,
     ) -> AsyncDurableFuture[T]: ...
 
     @overload
     def step(
-        self, func: "Callable[[StepContext], T]", name: str | None = None, config: StepConfig | None = None
+        self,
+        func: "Callable[[StepContext], T]",
+        name: str | None = None,
+        config: StepConfig | None = None,
+        *,
+        id: str | None = None,
     ) -> AsyncDurableFuture[T]: ...
 
     @overload
     def step(
-        self, func: "Callable[[], T]", name: str | None = None, config: StepConfig | None = None
+        self,
+        func: "Callable[[], T]",
+        name: str | None = None,
+        config: StepConfig | None = None,
+        *,
+        id: str | None = None,
     ) -> AsyncDurableFuture[T]: ...
 
-    def step(self, func: Any, name: Any = None, config: StepConfig | None = None) -> Any:
+    def step(self, func: Any, name: Any = None, config: StepConfig | None = None, *, id: str | None = None) -> Any:  # noqa: A002
         """Run `func` once, record what it returns, and return that at every replay.
 
         An `async def` function runs on the loop, another one in a thread: it never blocks the loop. Retries and errors
         are those of `DurableContext.step`.
+
+        An `id` takes the step out of the order: code before it may come and go in running executions.
         """
-        return self._future(self._step(func, name, config), "step", name)
+        return self._future(self._step(func, name, config, id), "step", name)
 
     def wait(self, duration: DurationLike, name: str | None = None) -> AsyncDurableFuture[None]:
         """Go on after `duration`: from 1 second to 366 days, without running meanwhile."""

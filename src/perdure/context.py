@@ -108,23 +108,39 @@ class DurableContext(Calls):
 
     @overload
     def step(
-        self, func: "Callable[[StepContext], T]", name: str | None = None, config: StepConfig | None = None
+        self,
+        func: "Callable[[StepContext], T]",
+        name: str | None = None,
+        config: StepConfig | None = None,
+        *,
+        id: str | None = None,
     ) -> T: ...
 
     @overload
-    def step(self, func: "Callable[[], T]", name: str | None = None, config: StepConfig | None = None) -> T: ...
+    def step(
+        self,
+        func: "Callable[[], T]",
+        name: str | None = None,
+        config: StepConfig | None = None,
+        *,
+        id: str | None = None,
+    ) -> T: ...
 
     @overload
-    def step(self, func: str, name: "Callable[[StepContext], T]", config: StepConfig | None = None) -> T: ...
+    def step(
+        self, func: str, name: "Callable[[StepContext], T]", config: StepConfig | None = None, *, id: str | None = None
+    ) -> T: ...
 
-    def step(self, func: Any, name: Any = None, config: StepConfig | None = None) -> Any:
+    def step(self, func: Any, name: Any = None, config: StepConfig | None = None, *, id: str | None = None) -> Any:  # noqa: A002
         """Run `func` once, record what it returns, and return that at every replay.
 
         The result is a text, a number, a list, a dictionary, or what else the serdes can write. A failure is tried
         again as the configuration says: without one up to 6 attempts, with growing waits of at most a minute. Raises
         StepError once it has failed for good, SerDesError if the result can't be recorded.
+
+        An `id` takes the step out of the order: code before it may come and go in running executions.
         """
-        return self._run(self._step(func, name, config))
+        return self._run(self._step(func, name, config, id))
 
     def wait(self, duration: DurationLike, name: str | None = None) -> None:
         """Go on after `duration`: from 1 second to 366 days, without running meanwhile."""

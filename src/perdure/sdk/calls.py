@@ -149,11 +149,23 @@ class Calls:
 
     # --- operations ----------------------------------------------------------------------------------------------
 
-    def _step(self, func: Any, name: Any, config: StepConfig | None) -> Operation:
+    def _step(self, func: Any, name: Any, config: StepConfig | None, key: str | None = None) -> Operation:
         func, name = func_and_name(func, name, "step")
         self._check("step", name)
         how: StepConfig = config or getattr(func, "_step_config", None) or DEFAULT_CONFIG
-        return step(self._session, self._scope, func, name, how)
+        if key is not None:
+            self._take_key(key)
+        return step(self._session, self._scope, func, name, how, key)
+
+    def _take_key(self, key: str) -> None:
+        if not isinstance(key, str) or not key:
+            raise ValidationError(f"id must be a text of the author's choice, not {key!r}")
+        scope = self._scope
+        if scope.keys is None:
+            scope.keys = set()
+        if key in scope.keys:
+            raise ValidationError(f"id {key!r} is taken by an earlier step of {scope}; each needs one of its own")
+        scope.keys.add(key)
 
     @staticmethod
     def _seconds_of(duration: DurationLike | None, units: dict[str, float]) -> int:

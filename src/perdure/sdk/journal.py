@@ -58,6 +58,14 @@ class Journal:
             scope.is_replaying = False
         return place, record
 
+    def begin_named(self, place: str, scope: Scope, kind: OperationType, sub_type: str, name: str | None) -> Place:
+        """The same for one that takes no turn: a new one does not end the replay of those that do."""
+        is_replaying = scope.is_replaying
+        begun = self.begin_at(place, scope, kind, sub_type, name)
+        if is_replaying and operation_id(scope.prefix, scope.counter + 1) in self.records:
+            scope.is_replaying = True
+        return begun
+
     def take_place(self, scope: Scope) -> str:
         """The id of the next operation of `scope`, which must not be recorded: it is a virtual context."""
         scope.counter = number = next(scope.numbers)

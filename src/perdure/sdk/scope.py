@@ -12,9 +12,9 @@ class Scope:
     The two differ in a virtual context, which records nothing itself; `sub_type` is what it would record. `owner` is
     the thread or task that runs the context's function; None while nobody does. `suspended` is set once the context
     can't go on in this invocation, `is_closed` once it has recorded its end. `last_id` is the operation that ended
-    last, `chances` counts what was drawn by chance, `timeouts` are those of the blocks that are open, the innermost
-    last. `unused` are the futures made in it that nobody has asked for; `group` runs those that were started, in
-    threads.
+    last, `chances` counts what was drawn by chance, `keys` are the ids that the author gave, `timeouts` are those of
+    the blocks that are open, the innermost last. `unused` are the futures made in it that nobody has asked for;
+    `group` runs those that were started, in threads.
     """
 
     __slots__ = (
@@ -24,6 +24,7 @@ class Scope:
         "is_closed",
         "is_replaying",
         "is_virtual",
+        "keys",
         "last_id",
         "name",
         "numbers",
@@ -60,6 +61,7 @@ class Scope:
         self.numbers = itertools.count(1)
         self.counter = 0
         self.chances = 0
+        self.keys: set[str] | None = None
         self.last_id: str | None = None
         self.owner: object = None
         self.upcoming: tuple[int, str] | None = None

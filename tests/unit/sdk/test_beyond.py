@@ -452,3 +452,43 @@ def test_a_step_s_decorator_may_say_how_it_is_run() -> None:
     assert outcome.result == 5
     assert attempts == [1, 2]
     assert outcome.op("charge").result == "[5]"
+
+
+# --- steps with an id --------------------------------------------------------------------------------------------
+
+
+def test_a_step_with_an_id_keeps_its_place_when_code_before_it_changes() -> None:
+    charged: list[int] = []
+
+    def code(*, is_new: bool) -> Callable[..., Any]:
+        @durable_execution(name="keyed")
+        def handler(event: Any, context: DurableContext) -> Any:
+            if is_new:
+                context.step(lambda _: "checked", name="check", id="check")
+            context.step(lambda _: charged.append(1), name="charge", id="charge")
+            went_new_way = is_new and context.patched("later")
+            context.wait(60)
+            return [is_new, went_new_way]
+
+        return handler
+
+    local = Local(code(is_new=False))
+    execution = local.start()
+    local.go_on(execution, until_s=1)
+    _deploy(local, code(is_new=True))
+    outcome = local.go_on(execution)
+    assert outcome.result == [True, False], "what comes after is still a replay"
+    assert charged == [1]
+    assert outcome.op("check").status == "SUCCEEDED"
+
+
+def test_an_id_is_for_one_step() -> None:
+    @durable_execution
+    async def handler(event: Any, context: AsyncDurableContext) -> Any:
+        await context.step(lambda _: 1, id="a")
+        with pytest.raises(ValidationError, match="id 'a' is taken by an earlier step of the handler's context"):
+            context.step(lambda _: 2, id="a")
+        with pytest.raises(ValidationError, match="id must be a text"):
+            context.step(lambda _: 2, id="")
+
+    assert Local(handler).run().status is ExecutionStatus.SUCCEEDED

@@ -28,6 +28,7 @@ from perdure.retries import RetryPresets
 from perdure.sdk.annotated import typed_serdes, typed_serdes_for
 from perdure.sdk.arity import takes_context
 from perdure.sdk.errors import error_object, rebuild_step
+from perdure.sdk.identity import named_id
 from perdure.sdk.journal import Begun, may_start
 from perdure.sdk.misuse import Body, active
 from perdure.sdk.scope import Scope
@@ -51,12 +52,19 @@ def step(
     body: Callable[..., T | Awaitable[T]],
     name: str | None,
     config: StepConfig,
+    key: str | None = None,
 ) -> Begun[T]:
-    """The recorded result of `body`, which runs if there is none yet.
+    """The recorded result of `body`, which runs if there is none yet. With a `key` its place is that, and not its turn.
 
     Raises StepError once it has failed for good, SerDesError if its result can't be recorded.
     """
-    operation_id, _ = session.journal.begin(scope, OperationType.STEP, config.sub_type or SUB_TYPE, name)
+    sub_type = config.sub_type or SUB_TYPE
+    if key is None:
+        operation_id, _ = session.journal.begin(scope, OperationType.STEP, sub_type, name)
+    else:
+        operation_id, _ = session.journal.begin_named(
+            named_id(scope.prefix, "id", key), scope, OperationType.STEP, sub_type, name
+        )
     return partial(_step, session, scope, operation_id, body, name, config)
 
 
