@@ -45,6 +45,7 @@ def test_a_page_has_signatures_defaults_and_what_is_inherited(tool: Any) -> None
     assert "set_fields" not in config
     assert "| `max_attempts` | `int` | `3` |" in pages["perdure.retries.md"]
     context = pages["perdure.context.md"]
-    assert "step(func: Callable[[], T], name: str | None = None, config: StepConfig | None = None) -> T" in context
+    assert "wait(duration: DurationLike, name: str | None = None) -> None" in context
+    assert "func: Callable[[], T],\n" in context
     assert "### `DurableContext.uuid4`" in context, "a method of a base that is no public name"
     assert "| `durable_execution` | [`perdure.execution`](perdure.execution.md) | Mark " in pages["perdure.md"]
