@@ -205,7 +205,7 @@ _SCALARS: Final[dict[str, Callable[[Any], Any]]] = {
     "s": str,
     "i": int,
     "f": float,
-    "B": base64.b64decode,
+    "B": lambda text: base64.b64decode(text.encode()),  # as bytes: what is not in the alphabet is passed over
     "dt": datetime.fromisoformat,
     "D": date.fromisoformat,
     "u": _to_uuid,

@@ -113,6 +113,7 @@ FORMS = st.recursive(
 
 
 @given(FORMS)
+@example({"t": "B", "v": "\x80"})
 def test_whatever_is_in_a_payload_is_read_as_the_official_sdk_reads_it_or_refused(form: Any) -> None:
     """An error of any kind there is a SerDesError here."""
     text = json.dumps(form)
