@@ -52,22 +52,25 @@ def _decided(session: Session, scope: Scope, kind: str, name: str, *, old: int, 
     record = session.journal.records.get(marker)
     if record is not None and record.status is OperationStatus.SUCCEEDED:
         decision = int(record.result or new)
-    elif scope.is_replaying:
+    elif record is None and scope.is_replaying:
         decision = old
     else:
         decision = new
-        _record(session, scope, marker, kind, name, new)
+        _record(session, scope, marker, kind, name, new, is_started=record is not None)
     session.decisions[marker] = decision
     return decision
 
 
-def _record(session: Session, scope: Scope, marker: str, kind: str, name: str, value: int) -> None:
-    """Have the decision recorded with, and before, whatever is recorded next."""
+def _record(session: Session, scope: Scope, marker: str, kind: str, name: str, value: int, *, is_started: bool) -> None:
+    """Have the decision recorded with, and before, whatever is recorded next.
+
+    Its START may be there alone: sent on its own, and the process died.
+    """
     parts = (OperationType.STEP, f"{kind} {name}", kind.capitalize(), scope.parent_id, time.time_ns() // 1_000_000)
     step, called, sub_type, parent_id, now_ms = parts
     started = OperationUpdate(marker, step, OperationAction.START, called, sub_type, parent_id, now_ms)
     ended = OperationUpdate(
         marker, step, OperationAction.SUCCEED, called, sub_type, parent_id, now_ms, payload=str(value)
     )
-    for update in (started, ended):
+    for update in (ended,) if is_started else (started, ended):
         run_blocking(session.driver.commit(scope, update, durable=False))

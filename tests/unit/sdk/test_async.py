@@ -457,3 +457,29 @@ def test_thousands_of_executions_wait_in_one_process_on_one_loop() -> None:
                 answered += 1
         assert [execution.result(timeout=30) for execution in executions] == ["1"] * 500
     assert threads == {"perdure-loop"}
+
+
+def test_a_branch_that_will_not_be_cancelled_keeps_no_invocation_going() -> None:
+    """[63] What it does is of no use to anybody: the handler's wait suspends all the same."""
+
+    @durable_execution
+    async def handler(event: Any, context: AsyncDurableContext) -> Any:
+        async def quick(branch: AsyncDurableContext) -> str:
+            return await branch.step(lambda _: "quick", name="quick")
+
+        async def stubborn(_: AsyncDurableContext) -> str:
+            for _turn in range(2):
+                try:
+                    await asyncio.sleep(3600)
+                except asyncio.CancelledError:
+                    continue
+            return "never"
+
+        config = ParallelConfig(completion_config=CompletionConfig.first_successful())
+        result = await context.parallel([stubborn, quick], config=config)
+        await context.wait(60)
+        return result.get_results()
+
+    outcome = Local(handler).run()
+    assert outcome.result == ["quick"]
+    assert outcome.local.invocations == 2, "none of them had to be broken off"

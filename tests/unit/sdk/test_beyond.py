@@ -25,6 +25,8 @@ from perdure import (
 )
 from perdure.execution import definition_of
 from perdure.model.execution import ExecutionStatus
+from perdure.sdk.client import Answer
+from perdure.worker.client import InProcessClient
 from support.local import Local
 
 NO_RETRY = StepConfig(RetryPresets.none())
@@ -492,3 +494,27 @@ def test_an_id_is_for_one_step() -> None:
             context.step(lambda _: 2, id="")
 
     assert Local(handler).run().status is ExecutionStatus.SUCCEEDED
+
+
+def test_a_patch_whose_start_alone_was_recorded_is_finished() -> None:
+    """The process died between the two halves of the marker."""
+
+    class Dying(InProcessClient):
+        died = False
+
+        def checkpoint(self, updates: Any) -> Answer:
+            if not Dying.died and any(update.sub_type == "Patch" for update in updates):
+                Dying.died = True
+                super().checkpoint([update for update in updates if update.action == "START"][:1])
+                raise KeyboardInterrupt
+            return super().checkpoint(updates)
+
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        is_new = context.patched("p")
+        return [is_new, context.step(lambda _: "after", name="after")]
+
+    outcome = Local(handler, client=Dying).run()
+    assert Dying.died
+    assert outcome.result == [True, "after"]
+    assert outcome.op("patch p").status == "SUCCEEDED"

@@ -1,5 +1,6 @@
 """Operations that are begun now and asked for later, and several of them as one, in both kinds of handlers."""
 
+import asyncio
 import threading
 from typing import Any
 
@@ -17,6 +18,7 @@ from perdure import (
     durable_execution,
 )
 from perdure.exceptions import DurableCancelledError
+from perdure.futures import Promise
 from perdure.model.error import ErrorObject
 from perdure.model.execution import ExecutionStatus
 from perdure.sdk.client import Answer
@@ -348,3 +350,46 @@ def test_a_cancelled_async_future_never_runs() -> None:
 
     assert Local(handler).run().result == "over"
     assert not ran
+
+
+def test_waiting_for_all_registers_with_each_future_a_few_times_however_many_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They end one after the other: each end wakes the waiter, and must not make it look at all others again."""
+    told = 0
+    gates: list[asyncio.Event] = []
+    tell, settle = Promise.tell, Promise.settle
+
+    def counted(self: Any, listener: Any) -> None:
+        nonlocal told
+        told += 1
+        tell(self, listener)
+
+    def in_turn(self: Any, value: Any, error: Any) -> None:
+        settle(self, value, error)
+        if error is None and isinstance(value, int) and value < len(gates):
+            gates[value].set()
+
+    monkeypatch.setattr(Promise, "tell", counted)
+    monkeypatch.setattr(Promise, "settle", in_turn)
+
+    @durable_execution(name="many")
+    async def handler(event: Any, context: AsyncDurableContext) -> Any:
+        gates[:] = [asyncio.Event() for _ in range(event)]
+        gates[0].set()
+
+        def waits_for(number: int) -> Any:
+            async def body() -> int:
+                await gates[number].wait()
+                return number + 1
+
+            return body
+
+        return len(await context.all(*(context.step(waits_for(number)) for number in range(event))))
+
+    each = []
+    for number in (20, 80):
+        told = 0
+        assert Local(handler).run(number).result == number
+        each.append(told / number)
+    assert each[1] <= each[0] + 1

@@ -56,6 +56,8 @@ class BlockingDriver:
         return cast(T, result)
 
     async def call_within(self, seconds: int, body: Callable[[], T | Awaitable[T]], function: Callable[..., Any]) -> T:
+        if self._crew is not None:
+            self._crew.about_to_block()
         answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
         context = contextvars.copy_context()
 

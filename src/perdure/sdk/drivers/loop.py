@@ -49,6 +49,7 @@ class LoopDriver:
         self._client = client
         self._journal = journal
         self.tasks: set[asyncio.Task[Any]] = set()
+        self._abandoned: set[asyncio.Task[Any]] = set()
         self.suspended: SuspendExecution | None = None
         self._buffer: list[OperationUpdate] = []
         self._added = 0
@@ -335,7 +336,7 @@ class LoopDriver:
 
     async def fan_out(self, work: FanOut) -> None:
         running: dict[asyncio.Task[Any], Any] = {}
-        ended: list[asyncio.Task[Any]] = []
+        ended: deque[asyncio.Task[Any]] = deque()
         joined: Joined | None = None
         retried: InvocationError | None = None
         suspended: SuspendExecution | None = None
@@ -358,7 +359,7 @@ class LoopDriver:
                     await joined
                     joined = None
                 while ended and not work.is_over:
-                    task = ended.pop(0)
+                    task = ended.popleft()
                     branch = running.pop(task)
                     error = asyncio.CancelledError() if task.cancelled() else task.exception()
                     if error is None:
@@ -371,20 +372,29 @@ class LoopDriver:
                         raise error
         finally:
             for task in running:
-                task.cancel()
+                self._abandon(task)
         if not work.is_over:
             raise retried or suspended or self._no_way_on()
+
+    def _abandon(self, task: asyncio.Task[Any]) -> None:
+        """Nobody needs this task any more: it does not keep the invocation going, even if it won't be cancelled."""
+        task.cancel()
+        self.tasks.discard(task)
+        self._abandoned.add(task)
+        task.add_done_callback(self._abandoned.discard)
+        self._check_soon()
 
     def _no_way_on(self) -> SuspendExecution:
         return self.suspended or SuspendExecution("nothing can go on")
 
     async def settle(self, futures: Sequence[Settling], is_enough: Callable[[], bool]) -> None:
+        bell = _Bell()
+        for future in futures:
+            if not future.is_settled:
+                future.tell(bell)
         while not is_enough():
-            joined = Joined(loop=self._loop)
-            for future in futures:
-                if not future.is_settled:
-                    future.tell(joined)
-            await joined
+            bell.joined = Joined(loop=self._loop)
+            await bell.joined
 
     async def either(self, task: asyncio.Task[Any], future: Settling) -> None:
         """Return once one of the two has ended."""
@@ -401,7 +411,7 @@ class LoopDriver:
     async def finish(self) -> list[OperationUpdate]:
         """Stop sending; return what was not sent. What is left of the invocation's tasks is cancelled."""
         me = asyncio.current_task()
-        left = {task for task in self.tasks if task is not me}
+        left = {task for task in self.tasks | self._abandoned if task is not me}
         for task in left:
             task.cancel()
         if left:
@@ -425,6 +435,16 @@ class LoopDriver:
     @property
     def is_revoked(self) -> bool:
         return isinstance(self._end, SuspendExecution)
+
+
+class _Bell:
+    """Told of every future that ends; wakes whoever waits now."""
+
+    joined: Joined | None = None
+
+    def settle(self, _value: None, _error: None) -> None:
+        if self.joined is not None:
+            self.joined.settle(None, None)
 
 
 def _look_at(task: asyncio.Task[Any]) -> None:

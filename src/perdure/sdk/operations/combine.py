@@ -21,11 +21,9 @@ Futures = Sequence[Promise[Any]]
 def all_of(session: Session, scope: Scope, futures: Futures, name: str | None) -> Begun[tuple[Any, ...]]:
     """The values of all; raises PromiseCombinatorError as soon as one has failed."""
 
-    def is_enough() -> bool:
-        return all(each.is_settled for each in futures) or any(each.error is not None for each in futures)
-
     async def body(_inner: Scope) -> None:
-        await session.driver.settle(futures, is_enough)
+        tally = _Tally(futures)
+        await session.driver.settle(futures, lambda: tally.is_complete or tally.failed > 0)
         failed = _first([each for each in futures if each.error is not None])
         if failed is not None:
             raise _failure_of(failed)
@@ -34,7 +32,7 @@ def all_of(session: Session, scope: Scope, futures: Futures, name: str | None) -
 
     async def run() -> tuple[Any, ...]:
         await begun()
-        await session.driver.settle(futures, lambda: all(each.is_settled for each in futures))
+        await _settle_all(session, futures)
         return tuple(each.value for each in futures)
 
     return run
@@ -44,7 +42,7 @@ def all_settled_of(session: Session, scope: Scope, futures: Futures, name: str |
     """How each of them ended; never raises because one has failed."""
 
     async def body(_inner: Scope) -> None:
-        await session.driver.settle(futures, lambda: all(each.is_settled for each in futures))
+        await _settle_all(session, futures)
         for each in futures:
             _let_through(each)
 
@@ -52,7 +50,7 @@ def all_settled_of(session: Session, scope: Scope, futures: Futures, name: str |
 
     async def run() -> list[Settled[Any]]:
         await begun()
-        await session.driver.settle(futures, lambda: all(each.is_settled for each in futures))
+        await _settle_all(session, futures)
         return [_settled(each) for each in futures]
 
     return run
@@ -61,13 +59,9 @@ def all_settled_of(session: Session, scope: Scope, futures: Futures, name: str |
 def any_of(session: Session, scope: Scope, futures: Futures, name: str | None) -> Begun[Any]:
     """The value of the first that succeeds; PromiseCombinatorError if none does."""
 
-    def is_enough() -> bool:
-        return any(each.is_settled and each.error is None for each in futures) or all(
-            each.is_settled for each in futures
-        )
-
     async def body(_inner: Scope) -> int:
-        await session.driver.settle(futures, is_enough)
+        tally = _Tally(futures)
+        await session.driver.settle(futures, lambda: tally.is_complete or tally.settled > tally.failed)
         for each in futures:
             _let_through(each)
         winner = _first([each for each in futures if each.is_settled and each.error is None])
@@ -91,7 +85,8 @@ def first_of(
     """The index of the first that ends."""
 
     async def body(_inner: Scope) -> int:
-        await session.driver.settle(futures, lambda: any(each.is_settled for each in futures))
+        tally = _Tally(futures)
+        await session.driver.settle(futures, lambda: tally.settled > 0)
         winner = _first([each for each in futures if each.is_settled])
         assert winner is not None
         _let_through(winner)
@@ -103,6 +98,40 @@ def first_of(
 
 
 # --- parts -------------------------------------------------------------------------------------------------------
+
+
+class _Tally:
+    """How many of the futures have ended, counted as they do: asking costs the same however many there are."""
+
+    def __init__(self, futures: Futures) -> None:
+        self.total = len(futures)
+        self.settled = 0
+        self.failed = 0
+        for future in futures:
+            future.tell(_Counted(self, future))
+
+    @property
+    def is_complete(self) -> bool:
+        return self.settled == self.total
+
+
+class _Counted:
+    """Counts one future when it ends."""
+
+    __slots__ = ("_future", "_tally")
+
+    def __init__(self, tally: _Tally, future: Promise[Any]) -> None:
+        self._tally = tally
+        self._future = future
+
+    def settle(self, _value: None, _error: None) -> None:
+        self._tally.settled += 1
+        self._tally.failed += self._future.error is not None
+
+
+async def _settle_all(session: Session, futures: Futures) -> None:
+    tally = _Tally(futures)
+    await session.driver.settle(futures, lambda: tally.is_complete)
 
 
 def _recorded(session: Session, scope: Scope, body: Callable[[Scope], Awaitable[Any]], name: str | None) -> Begun[Any]:
