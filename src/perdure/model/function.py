@@ -1,0 +1,99 @@
+"""Functions as they are deployed: versions, aliases, and where their code runs.
+
+Source of names and defaults: Lambda API 2015-03-31, shapes FunctionConfiguration and AliasConfiguration.
+"""
+
+from typing import Any
+
+import msgspec
+
+from perdure.model.execution import DurableConfig
+from perdure.model.ids import LATEST
+from perdure.model.word import Word
+
+
+class Host(Word):
+    """Where a version's code runs."""
+
+    PROCESS = "process"
+    """In the process of the service: threads and one loop."""
+    WORKER = "worker"
+    """In workers that poll the service; the version's code is what they have loaded."""
+    MANAGED = "managed"
+    """In processes that the service makes from a deployment package, behind the Runtime API."""
+    ENDPOINT = "endpoint"
+    """Behind an HTTP endpoint that takes Invoke."""
+
+
+class FunctionState(Word):
+    """Whether a version can be invoked (the words of the Lambda API)."""
+
+    PENDING = "Pending"
+    ACTIVE = "Active"
+    INACTIVE = "Inactive"
+    FAILED = "Failed"
+    DELETING = "Deleting"
+
+
+class FunctionVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One version of a function, as it can be invoked: `$LATEST`, which may change, or a number, which may not.
+
+    `durable` None means a plain function. `timeout_s` bounds one invocation. `code_sha256` is the base64 of the
+    deployment package's hash; `more` holds members of the configuration that are kept and shown, and mean nothing here
+    (VpcConfig, Layers, …), under their names on the wire.
+    """
+
+    function: str
+    version: str = LATEST
+    host: Host = Host.MANAGED
+    durable: DurableConfig | None = None
+    runtime: str | None = None
+    handler: str | None = None
+    code_sha256: str = ""
+    code_bytes: int = 0
+    timeout_s: int = 3
+    memory_mb: int = 128
+    environment: dict[str, str] = {}
+    role: str = ""
+    description: str = ""
+    endpoint: str | None = None
+    log_format: str = "Text"
+    is_tenant_isolated: bool = False
+    modified_ms: int = 0
+    revision_id: str = ""
+    state: FunctionState = FunctionState.ACTIVE
+    state_reason: str | None = None
+    state_reason_code: str | None = None
+    more: dict[str, Any] = {}
+
+    @property
+    def target(self) -> str:
+        return target_of(self.function, self.version)
+
+
+class Function(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What belongs to a function and not to one of its versions. `last_version` is the highest number published."""
+
+    name: str
+    last_version: int = 0
+    tags: dict[str, str] = {}
+    concurrency: int | None = None
+    """The concurrency reserved for it: as many invocations at once, at most; None for no bound of its own."""
+    created_ms: int = 0
+    more: dict[str, Any] = {}
+
+
+class Alias(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A name for a version. `weights` are the shares, from 0 to 1, of other versions of what is started through it."""
+
+    function: str
+    name: str
+    version: str
+    weights: dict[str, float] = {}
+    description: str = ""
+    revision_id: str = ""
+
+
+def target_of(function: str, version: str) -> str:
+    """The qualified name `function:version`, which is what a place for an invocation is for."""
+    return f"{function}:{version}"
