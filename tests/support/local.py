@@ -43,7 +43,7 @@ class Queue:
         self.taken = 0
         self.work: deque[Invocation | Call] = deque()
 
-    def reserve(self, function: str) -> bool:
+    def reserve(self, target: str) -> bool:
         if self.taken >= self.places:
             return False
         self.taken += 1
@@ -53,7 +53,7 @@ class Queue:
     def has_backlog(self) -> bool:
         return bool(self.work)
 
-    def release(self) -> None:
+    def release(self, target: str) -> None:
         self.taken -= 1
         assert self.taken >= 0
 

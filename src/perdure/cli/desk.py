@@ -17,12 +17,12 @@ from perdure.store.sqlite import Mode
 class _NoWorker:
     """Runs nothing: what becomes runnable waits for a process that has the functions."""
 
-    def reserve(self, function: str) -> bool:
+    def reserve(self, target: str) -> bool:
         return False
 
     has_backlog = False
 
-    def release(self) -> None:
+    def release(self, target: str) -> None:
         raise AssertionError("no place was reserved")
 
     def run(self, invocation: Invocation) -> None:

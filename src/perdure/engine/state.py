@@ -10,6 +10,7 @@ import msgspec
 
 from perdure.model.error import ErrorObject
 from perdure.model.execution import ENDED, DurableConfig, ExecutionStatus, ParentLink
+from perdure.model.function import target_of
 from perdure.model.operation import Callback, ChainedInvoke, Operation, OperationStatus, Step, Wait
 
 
@@ -104,6 +105,11 @@ class Head(msgspec.Struct, gc=False):
     pause: Paused | None = None
     pause_request: Request | None = None
     resume_request: Request | None = None
+
+    @property
+    def target(self) -> str:
+        """What a place for an invocation of it is for: `function:version`."""
+        return target_of(self.function, self.version)
 
     @property
     def has_ended(self) -> bool:

@@ -2,13 +2,13 @@
 
 `covered_until_ms` is how far ahead the store has been scanned: what is due until then is here, what is due later need
 not be. So a million sleeping executions cost nothing but the few that are due soon. Executions that could go on but
-find no free place wait in `ready`, first come, first served.
+find no free place wait in `ready`, for each target (`function:version`) first come, first served.
 """
 
 import heapq
 import threading
-from collections import deque
-from collections.abc import Iterable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
 from typing import Final
 
 HORIZON_MS: Final = 60_000
@@ -26,17 +26,17 @@ class Agenda:
         self._lock = threading.RLock()
         self._heap: list[tuple[int, str]] = []
         self._at: dict[str, tuple[int, str]] = {}
-        self._ready: deque[tuple[str, str]] = deque()
+        self._ready: OrderedDict[str, deque[str]] = OrderedDict()
         self._is_ready: set[str] = set()
         self.earlier = threading.Condition(self._lock)
         """Notified when something is to be looked at earlier than anything before."""
 
-    def schedule(self, execution_id: str, function: str, at_ms: int | None) -> None:
+    def schedule(self, execution_id: str, target: str, at_ms: int | None) -> None:
         """Look at this execution at `at_ms`, and not at the moment that was scheduled before."""
         with self._lock:
-            self._schedule(execution_id, function, at_ms)
+            self._schedule(execution_id, target, at_ms)
 
-    def _schedule(self, execution_id: str, function: str, at_ms: int | None) -> None:
+    def _schedule(self, execution_id: str, target: str, at_ms: int | None) -> None:
         before = self._at.get(execution_id)
         if at_ms is None or at_ms > self.covered_until_ms:
             if before is not None:
@@ -44,7 +44,7 @@ class Agenda:
             return
         if before is not None and before[0] == at_ms:
             return
-        self._at[execution_id] = (at_ms, function)
+        self._at[execution_id] = (at_ms, target)
         is_first = not self._heap or at_ms < self._heap[0][0]
         heapq.heappush(self._heap, (at_ms, execution_id))
         if is_first:
@@ -54,9 +54,9 @@ class Agenda:
         """Take in what a scan of the store has found to be due until `until_ms`."""
         with self._lock:
             self.covered_until_ms = max(self.covered_until_ms, until_ms)
-            for execution_id, function, at_ms in found:
+            for execution_id, target, at_ms in found:
                 if execution_id not in self._at and execution_id not in self._is_ready:
-                    self._schedule(execution_id, function, at_ms)
+                    self._schedule(execution_id, target, at_ms)
 
     def forget_from(self, at_ms: int) -> None:
         """The memory is full: what is due from `at_ms` on has to be found by another scan."""
@@ -64,7 +64,7 @@ class Agenda:
             self.covered_until_ms = min(self.covered_until_ms, at_ms)
 
     def pop_due(self, now_ms: int, limit: int) -> list[tuple[str, str]]:
-        """The executions that are due, with their functions; they are on the agenda no more."""
+        """The executions that are due, with their targets; they are on the agenda no more."""
         due: list[tuple[str, str]] = []
         with self._lock:
             heap = self._heap
@@ -87,32 +87,57 @@ class Agenda:
 
     # --- executions without a place --------------------------------------------------------------------------
 
-    def add_ready(self, execution_id: str, function: str, now_ms: int) -> None:
+    def add_ready(self, execution_id: str, target: str, now_ms: int) -> None:
         """This execution can go on as soon as there is a place for it."""
         with self._lock:
             if execution_id in self._is_ready:
                 return
-            if len(self._ready) >= self.size_max:
+            if len(self._is_ready) >= self.size_max:
                 self.covered_until_ms = min(self.covered_until_ms, now_ms - 1)
                 return
             self._is_ready.add(execution_id)
-            self._ready.append((execution_id, function))
+            waiting = self._ready.get(target)
+            if waiting is None:
+                waiting = self._ready[target] = deque()
+            waiting.append(execution_id)
 
-    def first_ready(self, after: int = 0) -> tuple[str, str] | None:
-        """The execution that has been ready for longest, but for `after` others; it stays where it is."""
-        with self._lock:
-            return self._ready[after] if len(self._ready) > after else None
+    def pop_ready(
+        self, reserve: Callable[[str], bool], release: Callable[[str], None], limit: int
+    ) -> list[tuple[str, str]]:
+        """Executions that have been ready for longest, each with its target, of which `reserve` has given a place.
 
-    def pop_ready(self, limit: int) -> list[tuple[str, str]]:
-        """The executions that have been ready for longest; they are not ready any more."""
+        Targets take turns, so that many executions of one keep none of another waiting.
+        """
+        popped: list[tuple[str, str]] = []
+        for target in self._targets_in_turn():
+            while len(popped) < limit and reserve(target):
+                execution_id = self._pop_ready(target)
+                if execution_id is None:
+                    release(target)
+                    break
+                popped.append((execution_id, target))
+        return popped
+
+    def _targets_in_turn(self) -> list[str]:
         with self._lock:
-            popped = [self._ready.popleft() for _ in range(min(limit, len(self._ready)))]
-            self._is_ready.difference_update(execution_id for execution_id, _ in popped)
-            return popped
+            if len(self._ready) > 1:
+                self._ready.move_to_end(next(iter(self._ready)))
+            return list(self._ready)
+
+    def _pop_ready(self, target: str) -> str | None:
+        with self._lock:
+            waiting = self._ready.get(target)
+            if not waiting:
+                return None
+            execution_id = waiting.popleft()
+            self._is_ready.discard(execution_id)
+            if not waiting:
+                del self._ready[target]
+            return execution_id
 
     @property
     def ready_count(self) -> int:
-        return len(self._ready)
+        return len(self._is_ready)
 
     def __len__(self) -> int:
         return len(self._at)

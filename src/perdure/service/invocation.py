@@ -50,10 +50,13 @@ class Checkpointed(msgspec.Struct, frozen=True):
 
 
 class Dispatcher(Protocol):
-    """The workers of a process, as the service sees them: places, and work to put into them."""
+    """The workers of a process, as the service sees them: places, and work to put into them.
 
-    def reserve(self, function: str) -> bool:
-        """Take a place for an invocation of this function; False if there is none free, or nobody to run it."""
+    A place is for a target, `function:version`.
+    """
+
+    def reserve(self, target: str) -> bool:
+        """Take a place for an invocation of this target; False if there is none free, or nobody to run it."""
         ...
 
     @property
@@ -61,8 +64,8 @@ class Dispatcher(Protocol):
         """Whether invocations wait for a thread."""
         ...
 
-    def release(self) -> None:
-        """Give back a place that was not needed after all."""
+    def release(self, target: str) -> None:
+        """Give back a place that is not needed, or not needed any more."""
         ...
 
     def run(self, invocation: Invocation) -> None:

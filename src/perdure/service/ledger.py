@@ -16,6 +16,7 @@ from perdure.engine.terms import Ids, Terms
 from perdure.engine.timers import wake_at_ms
 from perdure.model import event as ev
 from perdure.model.error import ResourceNotFound, ServiceError
+from perdure.model.function import target_of
 from perdure.service.clock import Clock
 from perdure.service.hot import Entry, HotCache
 from perdure.service.views import expires_at_ms, row_of
@@ -173,17 +174,17 @@ class Ledger:
             entry.state = None
         self.hot.unpin(entry)
 
-    def function_of(self, execution_id: str) -> str | None:
-        """The function that an execution runs; None if there is no such execution."""
+    def target_of(self, execution_id: str) -> str | None:
+        """The target that an execution runs, `function:version`; None if there is no such execution."""
         entry = self.hot.pin(execution_id)
         try:
             state = entry.state
             if state is not None:
-                return state.head.function
+                return state.head.target
         finally:
             self.hot.unpin(entry)
         row = self.store.row(execution_id)
-        return row.function if row is not None else None
+        return target_of(row.function, row.version) if row is not None else None
 
     def _load(self, execution_id: str) -> ExecutionState:
         return self.fold(execution_id, self.store.read(execution_id))

@@ -5,7 +5,8 @@ afterwards.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -30,30 +31,30 @@ _ONLY_RUNNABLE: Final = frozenset({ev.WaitSucceeded, ev.StepReady})
 class Places:
     """Places that were reserved and are not used yet; more are reserved as they are asked for."""
 
-    def __init__(self, loop: Loop, reserved: int = 0) -> None:
+    def __init__(self, loop: Loop, reserved: Mapping[str, int]) -> None:
         self._loop = loop
-        self._reserved = reserved
+        self._reserved = Counter(reserved)
 
-    def take(self, function: str) -> bool:
-        if self._reserved:
-            self._reserved -= 1
+    def take(self, target: str) -> bool:
+        if self._reserved[target]:
+            self._reserved[target] -= 1
             return True
-        return self._loop.reserve(function)
+        return self._loop.reserve(target)
 
-    def give_back(self) -> None:
-        self._reserved += 1
+    def give_back(self, target: str) -> None:
+        self._reserved[target] += 1
 
     def release(self) -> None:
-        for _ in range(self._reserved):
-            self._loop.release()
-        self._reserved = 0
+        for target in self._reserved.elements():
+            self._loop.release(target)
+        self._reserved.clear()
 
 
 class _Look(msgspec.Struct):
     """An execution that is looked at, and what is decided about it. Its lock is held."""
 
     entry: Entry
-    function: str
+    target: str
     state: ExecutionState | None = None
     decision: cmd.Decision | None = None
     commit: Commit | None = None
@@ -70,25 +71,25 @@ class Looker:
         self._loop = loop
         self._alone = alone
 
-    def look(self, items: Sequence[tuple[str, str]], reserved: int = 0) -> None:
+    def look(self, items: Sequence[tuple[str, str]], reserved: Mapping[str, int] | None = None) -> None:
         """Let happen what is due, and have run what can run as far as there are places.
 
-        `items` are executions with their functions; `reserved` places have been taken for them.
+        `items` are executions with their targets; `reserved` says how many places of each have been taken for them.
         """
         if len(items) == 1:
-            self._look_alone(items, Places(self._loop, reserved))
+            self._look_alone(items, Places(self._loop, reserved or {}))
             return
-        places = Places(self._loop, reserved)
+        places = Places(self._loop, reserved or {})
         held: list[_Look] = []
         left: list[tuple[str, str]] = []
         hot = self._ledger.hot
-        for execution_id, function in items:
+        for execution_id, target in items:
             entry = hot.pin(execution_id)
             if entry.lock.acquire(blocking=False):
-                held.append(_Look(entry, function))
+                held.append(_Look(entry, target))
             else:
                 hot.unpin(entry)
-                left.append((execution_id, function))
+                left.append((execution_id, target))
         try:
             self._decide(held, places, left)
             self._keep([look for look in held if look.commit is not None], places, left)
@@ -101,14 +102,14 @@ class Looker:
                 hot.unpin(look.entry)
         for look in held:
             if look.is_kept and look.decision is not None and look.decision.effects:
-                self._loop.act(look.entry.execution_id, look.function, look.decision.effects, look.invocation)
+                self._loop.act(look.entry.execution_id, look.target, look.decision.effects, look.invocation)
         self._look_alone(left, places)
 
     def _look_alone(self, items: Sequence[tuple[str, str]], places: Places) -> None:
-        for execution_id, function in items:
-            has_place = places.take(function)
-            if not self._alone(execution_id, function, has_place=has_place) and has_place:
-                places.give_back()
+        for execution_id, target in items:
+            has_place = places.take(target)
+            if not self._alone(execution_id, target, has_place=has_place) and has_place:
+                places.give_back(target)
         places.release()
 
     def _decide(self, held: Sequence[_Look], places: Places, left: list[tuple[str, str]]) -> None:
@@ -128,14 +129,14 @@ class Looker:
                 except ResourceNotFound:
                     continue
                 except StoreError:
-                    left.append((entry.execution_id, look.function))  # damaged: looked at alone, it harms no other
+                    left.append((entry.execution_id, look.target))  # damaged: looked at alone, it harms no other
                     continue
             state = entry.state
             now = state.head.in_flight
             if now is not None and now.owner != loop.owner and not state.head.has_ended:
-                left.append((entry.execution_id, look.function))
+                left.append((entry.execution_id, look.target))
                 continue
-            has_place = places.take(look.function)
+            has_place = places.take(look.target)
             command = cmd.Wake(invoker=loop.owner if has_place else None)
             try:
                 decision = decide(state, command, now_ms, ledger.ids, ledger.terms)
@@ -143,13 +144,13 @@ class Looker:
                 decision = cmd.Decision()
             look.uses_place = has_place and starts_invocation(decision)
             if has_place and not look.uses_place:
-                places.give_back()
+                places.give_back(look.target)
             if not decision.events and not has_place and state.head.can_be_invoked(now_ms):
                 loop.note_ready(state)
             elif not decision.events:
-                left.append((entry.execution_id, look.function))
+                left.append((entry.execution_id, look.target))
             elif not has_place and now is None and _ONLY_RUNNABLE.issuperset(map(type, decision.events)):
-                loop.agenda.add_ready(entry.execution_id, look.function, now_ms)
+                loop.agenda.add_ready(entry.execution_id, look.target, now_ms)
             else:
                 look.state, look.decision = state, decision
                 look.commit = ledger.commit_of(state, decision)
@@ -170,18 +171,18 @@ class Looker:
                 if look.invocation is None:
                     loop.note_ready(look.state)
             else:
-                left.append((look.entry.execution_id, look.function))
+                left.append((look.entry.execution_id, look.target))
 
     def _drop_unkept(self, look: _Look, places: Places) -> None:
         """What was decided and is not on disk, for whatever reason, must not stay in memory either."""
         if look.decision is not None and not look.is_kept:
             look.entry.state = None
             if look.uses_place:
-                places.give_back()
+                places.give_back(look.target)
 
     def _later(self, held: Sequence[_Look], error: StoreError) -> None:
         """The store can't be read or written now: somebody looks again in a second."""
         log.warning("executions could not be looked at", extra={"executions": len(held), "error": str(error)})
         again_ms = self._ledger.clock.now_ms() + RETRY_MS
         for look in held:
-            self._loop.agenda.schedule(look.entry.execution_id, look.function, again_ms)
+            self._loop.agenda.schedule(look.entry.execution_id, look.target, again_ms)

@@ -6,6 +6,7 @@ it is asked for again.
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -48,7 +49,7 @@ class Loop:
         self._functions = functions
         self._home = home
         self._calls: set[tuple[str, str]] = set()
-        self._waiters: dict[str, list[threading.Event]] = {}
+        self._waiters: dict[str, list[Callable[[], None]]] = {}
         self._lock = threading.Lock()
         self._filling = threading.local()
         self.filler: Callable[[], None] | None = None
@@ -73,11 +74,11 @@ class Loop:
                 decision, state = self._ledger.carry_out(entry, command)
                 answered = answer(state, decision)
                 invocation = self.invocation_of(state, decision)
-                function = state.head.function
+                target = state.head.target
         finally:
             hot.unpin(entry)
         if decision.effects:
-            self.act(execution_id, function, decision.effects, invocation)
+            self.act(execution_id, target, decision.effects, invocation)
         if decision.refusal is not None:
             raise decision.refusal
         return answered
@@ -137,14 +138,14 @@ class Loop:
 
     def do_with_place(self, execution_id: str, command: cmd.Command) -> None:
         """Carry out a command that may make the execution runnable, and have it run if there is a place."""
-        function = self._ledger.function_of(execution_id)
-        has_place = function is not None and self.reserve(function)
+        target = self._ledger.target_of(execution_id)
+        has_place = target is not None and self.reserve(target)
         is_used = False
         try:
             is_used = self.do_in_place(execution_id, command, has_place=has_place)
         finally:
-            if has_place and not is_used:
-                self.release()
+            if target is not None and has_place and not is_used:
+                self.release(target)
             self.fill_places()
 
     def do_in_place(self, execution_id: str, command: cmd.Command, *, has_place: bool) -> bool:
@@ -173,31 +174,32 @@ class Loop:
         else:
             due_ms = wake_at_ms(state, ledger.clock.now_ms(), ledger.store.lease_ms)
         if due_ms is None or due_ms <= self.agenda.covered_until_ms:
-            self.agenda.schedule(head.execution_id, head.function, due_ms)
+            self.agenda.schedule(head.execution_id, head.target, due_ms)
         ledger.watching.show(state, events)
 
     # --- places --------------------------------------------------------------------------------------------------
 
-    def reserve(self, function: str) -> bool:
+    def reserve(self, target: str) -> bool:
         """Take a place for an invocation, if there is one. Who gives one back calls `fill_places` afterwards."""
-        return not self.is_closing and self._dispatcher.reserve(function)
+        return not self.is_closing and self._dispatcher.reserve(target)
 
-    def release(self) -> None:
-        self._dispatcher.release()
+    def release(self, target: str) -> None:
+        self._dispatcher.release(target)
 
     def note_ready(self, state: ExecutionState) -> None:
         """If the execution could go on, it waits for a place. Who noted one calls `fill_places` without its lock."""
         now_ms = self._ledger.clock.now_ms()
         head = state.head
-        if head.can_be_invoked(now_ms) and head.function in self._functions.names:
-            self.agenda.add_ready(head.execution_id, head.function, now_ms)
+        names = self._functions.names
+        if head.can_be_invoked(now_ms) and (names is None or head.function in names):
+            self.agenda.add_ready(head.execution_id, head.target, now_ms)
 
     def fill_places(self) -> None:
         """Give free places to the executions that have been ready for longest, or have it done by the `filler`.
 
         Whoever makes an execution ready, or a place free, looks afterwards whether the other is there: none is missed.
         """
-        if self.agenda.first_ready() is None:
+        if not self.agenda.ready_count:
             return
         if self.filler is not None:
             self.filler()
@@ -210,24 +212,15 @@ class Loop:
             return
         self._filling.now = True
         try:
-            while reserved := self._reserve_for_ready():
-                self.look(self.agenda.pop_ready(reserved), reserved)
+            while ready := self.agenda.pop_ready(self.reserve, self.release, FILL_MAX):
+                self.look(ready, Counter(target for _id, target in ready))
         finally:
             self._filling.now = False
 
     @property
     def has_backlog(self) -> bool:
         """Whether there is work that waits for the thread that asks."""
-        return self.agenda.first_ready() is not None or self._dispatcher.has_backlog
-
-    def _reserve_for_ready(self) -> int:
-        """Take as many places as can be used now."""
-        reserved = 0
-        while reserved < FILL_MAX and (ready := self.agenda.first_ready(reserved)) is not None:
-            if not self.reserve(ready[1]):
-                break
-            reserved += 1
-        return reserved
+        return self.agenda.ready_count > 0 or self._dispatcher.has_backlog
 
     # --- acting --------------------------------------------------------------------------------------------------
 
@@ -257,9 +250,7 @@ class Loop:
             trace_header=head.trace_header,
         )
 
-    def act(
-        self, execution_id: str, function: str, effects: Sequence[cmd.Effect], invocation: Invocation | None
-    ) -> None:
+    def act(self, execution_id: str, target: str, effects: Sequence[cmd.Effect], invocation: Invocation | None) -> None:
         """Do what a decision wished for. What can't be done now and is owed is done later."""
         for effect in effects:
             if isinstance(effect, cmd.StartInvocation):
@@ -270,7 +261,7 @@ class Loop:
                 self._deeds[type(effect)](self, execution_id, effect)
             except StoreError as error:
                 log.warning("an effect failed", extra={"execution": execution_id, "error": str(error)})
-                self.agenda.schedule(execution_id, function, self._ledger.clock.now_ms() + 1000)
+                self.agenda.schedule(execution_id, target, self._ledger.clock.now_ms() + 1000)
 
     def _end(self, execution_id: str, _effect: cmd.ExecutionEnded) -> None:
         self.tell_waiters(execution_id)
@@ -343,25 +334,44 @@ class Loop:
 
     def wait(self, execution_id: str, timeout_s: float | None) -> bool:
         """Wait until an execution has ended; False if it has not within `timeout_s`."""
-        waiter = threading.Event()
-        with self._lock:
-            self._waiters.setdefault(execution_id, []).append(waiter)
+        ended = threading.Event()
+        forget = self.when_ended(execution_id, ended.set)
         try:
-            return self._ledger.read(execution_id, _has_ended) or waiter.wait(timeout_s)
+            return ended.wait(timeout_s)
         finally:
+            forget()
+
+    def when_ended(self, execution_id: str, told: Callable[[], None]) -> Callable[[], None]:
+        """Call `told` once the execution has ended, perhaps at once, in any thread; what is returned calls it off.
+
+        Raises ResourceNotFound if there is no such execution.
+        """
+        with self._lock:
+            self._waiters.setdefault(execution_id, []).append(told)
+
+        def forget() -> None:
             with self._lock:
                 waiters = self._waiters.get(execution_id, [])
-                if waiter in waiters:
-                    waiters.remove(waiter)
+                if told in waiters:
+                    waiters.remove(told)
                     if not waiters:
                         del self._waiters[execution_id]
+
+        try:
+            if self._ledger.read(execution_id, _has_ended):
+                forget()
+                told()
+        except BaseException:
+            forget()
+            raise
+        return forget
 
     def tell_waiters(self, execution_id: str) -> None:
         """The execution has ended: whoever waits may go on."""
         with self._lock:
             waiters = self._waiters.pop(execution_id, ())
-        for waiter in waiters:
-            waiter.set()
+        for told in waiters:
+            told()
 
     def arn_of(self, state: ExecutionState) -> str:
         head = state.head

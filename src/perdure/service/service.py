@@ -18,6 +18,7 @@ from perdure.engine.terms import Ids, Terms
 from perdure.model.error import ErrorObject, InvalidParameterValue, ResourceNotFound, StaleToken, StoreError
 from perdure.model.event import HistoryEvent
 from perdure.model.execution import ExecutionRow
+from perdure.model.function import target_of
 from perdure.model.ids import Home, execution_text
 from perdure.model.operation import Callback, ExecutionOperation, Operation, OperationStatus, OperationUpdate
 from perdure.model.view import ExecutionView, OpenCallback
@@ -156,7 +157,7 @@ class Service:
         except ResourceNotFound:
             loop.ours.pop(execution_id, None)
         if not is_again:
-            loop.release()
+            loop.release(target_of(invocation.function, invocation.version))
             loop.fill_places()
 
     # --- callbacks -----------------------------------------------------------------------------------------------
@@ -273,6 +274,10 @@ class Service:
     def wait(self, execution_id: str, timeout_s: float | None = None) -> bool:
         """Wait until an execution has ended; False if it has not within `timeout_s`."""
         return self._loop.wait(execution_id, timeout_s)
+
+    def when_ended(self, execution_id: str, told: Callable[[], None]) -> Callable[[], None]:
+        """Call `told` once the execution has ended, perhaps at once, in any thread; what is returned calls it off."""
+        return self._loop.when_ended(execution_id, told)
 
     def watch(self, execution_id: str, watcher: Watcher, *, is_from_start: bool = False) -> None:
         """Call `watcher` with the events of an execution, in order, once they are on disk, until it has ended.

@@ -8,6 +8,7 @@ from perdure.engine import commands as cmd
 from perdure.engine.state import ExecutionState
 from perdure.model.error import ExecutionAlreadyStarted, ResourceNotFound, ServiceError
 from perdure.model.execution import DurableConfig, ParentLink
+from perdure.model.function import target_of
 from perdure.service.functions import Functions
 from perdure.service.ledger import Ledger
 from perdure.service.loop import Loop, starts_invocation
@@ -80,8 +81,8 @@ class Starter:
                 commits.append(commit)
             kept = self._ledger.store.append(commits) if commits else []
         except BaseException:
-            for _state, decision in thoughts:
-                self._give_back(decision)
+            for state, decision in thoughts:
+                self._give_back(state, decision)
             self._loop.fill_places()
             raise
         try:
@@ -98,7 +99,8 @@ class Starter:
         config = request.config or spec.config
         assert config is not None
         ledger = self._ledger
-        has_place = self._loop.reserve(request.function)
+        target = target_of(request.function, spec.version)
+        has_place = self._loop.reserve(target)
         try:
             return ledger.think_start(
                 cmd.Start(
@@ -116,13 +118,13 @@ class Starter:
             )
         except BaseException:
             if has_place:
-                self._loop.release()
+                self._loop.release(target)
             raise
 
     def _begun(self, request: StartRequest, state: ExecutionState, decision: cmd.Decision, *, is_kept: bool) -> Started:
         head = state.head
         if not is_kept:
-            self._give_back(decision)
+            self._give_back(state, decision)
             existing = self._existing(request)
             if existing is None:
                 raise ServiceError(f"execution {head.execution_id} could not be begun", hint="try again")
@@ -133,12 +135,12 @@ class Starter:
         if invocation is None:
             self._loop.note_ready(state)
         else:
-            self._loop.act(started.execution_id, request.function, decision.effects, invocation)
+            self._loop.act(started.execution_id, head.target, decision.effects, invocation)
         return started
 
-    def _give_back(self, decision: cmd.Decision) -> None:
+    def _give_back(self, state: ExecutionState, decision: cmd.Decision) -> None:
         if starts_invocation(decision):
-            self._loop.release()
+            self._loop.release(state.head.target)
 
     def _existing(self, request: StartRequest) -> Started | None:
         """The execution that this start would repeat; None if there is none, or it is past its retention."""

@@ -5,6 +5,7 @@ from typing import Final
 
 from perdure.engine import commands as cmd
 from perdure.model.error import ErrorObject, ResourceNotFound, ServiceError
+from perdure.model.function import target_of
 from perdure.service.functions import Functions
 from perdure.service.ledger import Ledger
 from perdure.service.looking import Looker
@@ -53,7 +54,7 @@ class Timekeeper:
             self._next_sweep_ms = now_ms + SWEEP_MS
             self.sweep()
 
-    def look(self, execution_id: str, function: str, *, has_place: bool) -> bool:
+    def look(self, execution_id: str, target: str, *, has_place: bool) -> bool:
         """Let happen what is due, and have the execution run if it can and there is a place; True if that is used.
 
         If the store can't be read or written now, somebody looks again in a second.
@@ -65,7 +66,7 @@ class Timekeeper:
             return False
         except ServiceError as error:
             log.warning("an execution could not be looked at", extra={"execution": execution_id, "error": str(error)})
-            self._loop.agenda.schedule(execution_id, function, self._ledger.clock.now_ms() + RETRY_MS)
+            self._loop.agenda.schedule(execution_id, target, self._ledger.clock.now_ms() + RETRY_MS)
             return False
 
     def _command_for(self, execution_id: str) -> cmd.Command:
@@ -97,7 +98,11 @@ class Timekeeper:
             until_ms = found[-1].wake_at_ms - 1
         ours = self._loop.ours
         agenda.cover(
-            [(due.execution_id, due.function, due.wake_at_ms) for due in found if due.execution_id not in ours],
+            [
+                (due.execution_id, target_of(due.function, due.version), due.wake_at_ms)
+                for due in found
+                if due.execution_id not in ours
+            ],
             until_ms,
         )
 
@@ -121,11 +126,9 @@ class Timekeeper:
     def changed_elsewhere(self, execution_id: str) -> None:
         """Another process has appended to an execution: know it, and look at it now."""
         try:
-            function, has_ended = self._ledger.read(
-                execution_id, lambda state: (state.head.function, state.head.has_ended)
-            )
+            target, has_ended = self._ledger.read(execution_id, lambda state: (state.head.target, state.head.has_ended))
         except ServiceError:
             return
         if has_ended:
             self._loop.tell_waiters(execution_id)
-        self._loop.agenda.schedule(execution_id, function, self._ledger.clock.now_ms())
+        self._loop.agenda.schedule(execution_id, target, self._ledger.clock.now_ms())

@@ -125,7 +125,9 @@ class MemoryStore:
                     break
                 row = self._rows[execution_id]
                 if functions is None or row.function in functions:
-                    found.append(Due(execution_id, wake_at_ms, row.function, row.lease_owner, row.lease_epoch))
+                    found.append(
+                        Due(execution_id, wake_at_ms, row.function, row.lease_owner, row.lease_epoch, row.version)
+                    )
         return found
 
     def renew(self, leases: Sequence[Lease]) -> list[bool]:

@@ -12,6 +12,7 @@ import msgspec
 
 from perdure.model.error import StoreError
 from perdure.model.execution import ExecutionRow, ExecutionStatus, WaitingOn
+from perdure.model.ids import LATEST
 
 PAGE_DEFAULT: Final = 100
 PAGE_MAX: Final = 1000
@@ -39,6 +40,7 @@ class Due(msgspec.Struct, frozen=True, gc=False):
     function: str
     lease_owner: str | None = None
     lease_epoch: int = 0
+    version: str = LATEST
 
 
 class Lease(msgspec.Struct, frozen=True, gc=False):

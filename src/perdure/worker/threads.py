@@ -62,7 +62,8 @@ class ThreadWorker:
 
     # --- places --------------------------------------------------------------------------------------------------
 
-    def reserve(self, function: str) -> bool:
+    def reserve(self, target: str) -> bool:
+        function = target.partition(":")[0]
         with self._lock:
             if self._is_closing or self._taken >= self._places or self._definitions.get(function) is None:
                 return False
@@ -73,7 +74,7 @@ class ThreadWorker:
     def has_backlog(self) -> bool:
         return not self._work.empty()
 
-    def release(self) -> None:
+    def release(self, target: str) -> None:
         with self._lock:
             self._taken -= 1
             if not self._taken:

@@ -22,6 +22,7 @@ from perdure.model.operation import ExecutionOperation
 from perdure.service.agenda import Agenda
 from perdure.service.functions import Functions, FunctionSpec
 from perdure.service.hot import HotCache
+from perdure.service.invocation import Invocation
 from perdure.service.service import Service
 from perdure.service.starting import StartRequest
 from perdure.store.memory import MemoryStore
@@ -314,6 +315,32 @@ def test_more_executions_than_places_all_get_their_turn_in_the_order_of_their_st
     assert local.service.agenda.ready_count == 0
 
 
+class Absent(Queue):
+    """A dispatcher that has nobody to run some targets."""
+
+    def __init__(self, *absent: str) -> None:
+        super().__init__()
+        self.absent = set(absent)
+
+    def reserve(self, target: str) -> bool:
+        return target not in self.absent and super().reserve(target)
+
+
+def test_executions_that_nobody_can_run_keep_no_others_waiting() -> None:
+    queue = Absent("gone:$LATEST")
+    functions = Functions({name: FunctionSpec(name, DurableConfig()) for name in ("gone", "fn")}, Home())
+    service = Service(MemoryStore(), functions, queue, clock=ManualClock(), ids=SeededIds(), owner="me")
+    service.start([StartRequest(function="gone") for _ in range(3)])
+    queue.absent.add("fn:$LATEST")
+    started = service.start([StartRequest(function="fn")])
+    queue.absent.discard("fn:$LATEST")
+    service.tick()
+    assert [work.execution_id for work in queue.work if isinstance(work, Invocation)] == [started[0].execution_id]
+    queue.absent.clear()
+    service.tick()
+    assert len(queue.work) == 4
+
+
 class Fickle(Queue):
     """A dispatcher without a free place at the moment when it is asked, and with one right afterwards."""
 
@@ -321,11 +348,11 @@ class Fickle(Queue):
         super().__init__(places=1)
         self.refusals = 1
 
-    def reserve(self, function: str) -> bool:
+    def reserve(self, target: str) -> bool:
         if self.refusals:
             self.refusals -= 1
             return False
-        return super().reserve(function)
+        return super().reserve(target)
 
 
 def _service(queue: Queue, clock: ManualClock, store: MemoryStore | None = None, **more: Any) -> Service:

@@ -56,7 +56,7 @@ SELECT {columns} FROM executions WHERE execution_id = ?
 SELECT execution_id FROM executions WHERE function_id = ? AND name = ?
 
 -- name: due
-SELECT execution_id, wake_at_ms, function_id, lease_owner, lease_epoch
+SELECT execution_id, wake_at_ms, function_id, lease_owner, lease_epoch, version
 FROM executions INDEXED BY executions_by_wake
 WHERE wake_at_ms <= ? {functions}
 ORDER BY wake_at_ms

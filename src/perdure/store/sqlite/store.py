@@ -408,8 +408,8 @@ class SqliteStore:
             values.extend(ids)
         sql = self._sql["due"].replace("{functions}", condition)
         return [
-            Due(execution_text(key), wake_at_ms, self._function_name(function_id), owner, epoch)
-            for key, wake_at_ms, function_id, owner, epoch in self._read(sql, [*values, limit])
+            Due(execution_text(key), wake_at_ms, self._function_name(function_id), owner, epoch, version or LATEST)
+            for key, wake_at_ms, function_id, owner, epoch, version in self._read(sql, [*values, limit])
         ]
 
     def expired(self, now_ms: int, limit: int) -> list[str]:
