@@ -107,10 +107,50 @@ class RequestTooLarge(ServiceError):
 
 
 class TooManyRequests(ServiceError):
-    """No capacity now; the same request may succeed later."""
+    """No capacity now; the same request may succeed later. `reason` is one of the words that the API has for it."""
 
     code = "TooManyRequestsException"
     http_status = 429
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str = "ConcurrentInvocationLimitExceeded",
+        retry_after_s: int = 1,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+
+class InvalidRequestContent(ServiceError):
+    """The input of an invocation is no JSON."""
+
+    code = "InvalidRequestContentException"
+    http_status = 400
+
+
+class UnsupportedMediaType(ServiceError):
+    """The input of an invocation says that it is something else than JSON."""
+
+    code = "UnsupportedMediaTypeException"
+    http_status = 415
+
+
+class UnknownOperation(ServiceError):
+    """No operation of the API has this method and path."""
+
+    code = "UnknownOperationException"
+    http_status = 404
+
+
+class AccessDenied(ServiceError):
+    """Who asks may not do this."""
+
+    code = "AccessDeniedException"
+    http_status = 403
 
 
 class StoreError(ServiceError):

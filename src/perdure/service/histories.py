@@ -4,6 +4,9 @@ A marker is `row.edge.next`: the journal row that the next event is in, the even
 reading goes on, and the id of that event.
 """
 
+import re
+from typing import Final
+
 import msgspec
 
 from perdure.engine.history import describe
@@ -21,6 +24,9 @@ class HistoryPage(msgspec.Struct, frozen=True):
     marker: str | None = None
 
 
+_MARKER: Final = re.compile(r"([1-9][0-9]{0,9})\.([1-9][0-9]{0,9})\.([1-9][0-9]{0,9})", re.ASCII)
+
+
 class _Marker(msgspec.Struct, frozen=True):
     row: int
     edge: int
@@ -28,10 +34,10 @@ class _Marker(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, text: str) -> "_Marker":
-        try:
-            return cls(*(int(part) for part in text.split(".", 2)))
-        except (ValueError, TypeError):
-            raise InvalidParameterValue(f"Invalid marker {text[:60]!r}") from None
+        found = _MARKER.fullmatch(text)
+        if found is None:
+            raise InvalidParameterValue(f"Marker must be one that an answer gave, not {text[:60]!r}")
+        return cls(*(int(part) for part in found.groups()))
 
     def __str__(self) -> str:
         return f"{self.row}.{self.edge}.{self.next}"

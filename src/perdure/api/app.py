@@ -1,0 +1,314 @@
+"""The ASGI application: from a raw request to an operation, its handler, and the answer.
+
+Whatever comes in is answered: by what the operation answers, or by an error of the API's model. A body over its limit is
+refused before it is read; a client that is slow holds its own connection and nothing else.
+"""
+
+import asyncio
+import inspect
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, Final, TypeAlias
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from perdure.api import callbacks, executions, invoke
+from perdure.api.backing import Backing
+from perdure.api.errors import error_answer
+from perdure.api.request import Answer, Handler, Request
+from perdure.api.routes import Found, Routes
+from perdure.model.error import (
+    InvalidParameterValue,
+    RequestTooLarge,
+    ServiceError,
+    TooManyRequests,
+    UnknownOperation,
+)
+from perdure.wire.api import Message, Operation, Pairs, lambda_api
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+log: Final = logging.getLogger("perdure.api")
+
+MIB: Final = 1024 * 1024
+BODY_BYTES_MAX: Final = MIB
+BODY_LIMITS: Final[Mapping[str, int]] = {
+    "CheckpointDurableExecution": 32 * MIB,
+    "CreateFunction": 70 * MIB,
+    "UpdateFunctionCode": 70 * MIB,
+    "Invoke": invoke.SYNC_BYTES_MAX,
+    "SendDurableExecutionCallbackSuccess": MIB,
+    "SendDurableExecutionCallbackFailure": 2 * MIB,
+}
+"""How large a body may be: a result of 6 MiB may take more as JSON, a package of 50 MB does as base64."""
+LARGE_BODIES_MAX: Final = 512 * MIB
+"""So much may the bodies of all requests together take, those under a MiB not counted."""
+BODY_READ_S: Final = 60.0
+
+
+class RawRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request of a route that is not in the API's table: path values decoded, header names in lower case."""
+
+    method: str
+    raw_path: str
+    path: Mapping[str, str]
+    query: Pairs
+    headers: Mapping[str, str]
+    body: bytes
+    request_id: str
+    caller: str = "anonymous"
+    is_gone: Callable[[], Awaitable[None]] | None = None
+
+
+RawHandler: TypeAlias = Callable[[Backing, RawRequest], Message | Awaitable[Message]]
+
+
+class RawRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """A path that AWS's API does not have. Its handler runs as others do; `action` is what a caller needs leave for."""
+
+    method: str
+    path: str
+    handler: RawHandler
+    action: str
+    body_bytes_max: int = BODY_BYTES_MAX
+
+
+class _Route(msgspec.Struct, frozen=True):
+    operation: Operation
+    handler: Handler
+
+
+HANDLERS: Final[dict[str, Handler]] = {**executions.OPERATIONS, **callbacks.OPERATIONS, **invoke.OPERATIONS}
+
+
+class App:
+    """Serves `backing` over ASGI."""
+
+    def __init__(
+        self, backing: Backing, handlers: Mapping[str, Handler] = HANDLERS, routes: tuple[RawRoute, ...] = ()
+    ) -> None:
+        self._backing = backing
+        self._routes: Routes[_Route | RawRoute] = Routes()
+        for name, handler in handlers.items():
+            operation = lambda_api().operations[name]
+            self._routes.add(operation.method, operation.path, _Route(operation, handler))
+        for route in routes:
+            self._routes.add(route.method, route.path, route)
+        self._large_bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._serve(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = str(uuid.uuid4())
+        began = time.perf_counter()
+        incoming = _Incoming(scope, receive)
+        name = ""
+        try:
+            found = self._find(incoming)
+            name = found.to.operation.name if isinstance(found.to, _Route) else found.to.path
+            answer = await self._answer(found, incoming, request_id)
+        except ServiceError as error:
+            answer = error_answer(error)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("a request met an error of the server's own", extra={"request": request_id, "route": name})
+            answer = error_answer(ServiceError("the server met an error of its own", hint=f"its log has {request_id}"))
+        await _send(send, answer, request_id, is_body_left=not incoming.is_read)
+        if log.isEnabledFor(logging.INFO):
+            taken_ms = round((time.perf_counter() - began) * 1000, 2)
+            facts = {"request": request_id, "route": name, "status": answer.status, "duration_ms": taken_ms}
+            log.info("request", extra=facts)
+
+    def _find(self, incoming: "_Incoming") -> "Found[_Route | RawRoute]":
+        method, raw_path = incoming.method, incoming.raw_path
+        try:
+            found = self._routes.find(method, raw_path)
+        except UnicodeDecodeError:
+            raise InvalidParameterValue(f"the path {raw_path[:200]!r} is not UTF-8 text") from None
+        if isinstance(found, str):
+            raise UnknownOperation(f"{raw_path[:200]} takes {found}, not {method[:20]}")
+        if found is None:
+            raise UnknownOperation(
+                f"there is nothing at {raw_path[:200]}", hint="GET /health tells that the server is up"
+            )
+        return found
+
+    async def _answer(self, found: "Found[_Route | RawRoute]", incoming: "_Incoming", request_id: str) -> Message:
+        route = found.to
+        if isinstance(route, RawRoute):
+            return await self._answer_raw(route, found.path, incoming, request_id)
+        operation = route.operation
+        headers = incoming.headers
+        if operation.name == "Invoke":
+            invoke.check_media_type(headers.get("content-type"))
+        limit = _limit_of(operation.name, headers)
+        body = await self._body(incoming, limit)
+        try:
+            parameters = operation.read_request(found.path, incoming.query(), headers, body)
+            request = Request(
+                operation=operation.name,
+                parameters=parameters,
+                request_id=request_id,
+                is_gone=incoming.is_gone,
+                trace_header=headers.get("x-amzn-trace-id"),
+            )
+            answer = await self._handled(route.handler, request)
+        finally:
+            self._give_back(len(body))
+        return answer if isinstance(answer, Message) else operation.write_answer(answer)
+
+    async def _handled(self, handler: Handler, request: Request) -> Answer:
+        if inspect.iscoroutinefunction(handler):
+            answer: Answer = await handler(self._backing, request)
+            return answer
+        loop = asyncio.get_running_loop()
+        answer = await loop.run_in_executor(None, handler, self._backing, request)  # type: ignore[arg-type]
+        return answer
+
+    async def _answer_raw(
+        self, route: RawRoute, path: Mapping[str, str], incoming: "_Incoming", request_id: str
+    ) -> Message:
+        body = await self._body(incoming, route.body_bytes_max)
+        try:
+            request = RawRequest(
+                method=incoming.method,
+                raw_path=incoming.raw_path,
+                path=path,
+                query=incoming.query(),
+                headers=incoming.headers,
+                body=body,
+                request_id=request_id,
+                is_gone=incoming.is_gone,
+            )
+            if inspect.iscoroutinefunction(route.handler):
+                answer: Message = await route.handler(self._backing, request)
+                return answer
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(None, route.handler, self._backing, request)  # type: ignore[arg-type]
+        finally:
+            self._give_back(len(body))
+
+    # --- bodies --------------------------------------------------------------------------------------------------
+
+    async def _body(self, incoming: "_Incoming", limit: int) -> bytes:
+        """The whole body; RequestTooLarge before more than `limit` of it has been read."""
+        announced = incoming.announced_bytes()
+        if announced is not None and announced > limit:
+            raise _too_large(limit)
+        if self._large_bytes + max(announced or 0, 0) > LARGE_BODIES_MAX:
+            raise TooManyRequests("the server is busy with large requests", reason="CallerRateLimitExceeded")
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(BODY_READ_S):
+                async for chunk in incoming.chunks():
+                    size += len(chunk)
+                    if size > limit:
+                        raise _too_large(limit)
+                    chunks.append(chunk)
+        except TimeoutError:
+            text = f"the request's body did not arrive within {BODY_READ_S:g} seconds"
+            raise InvalidParameterValue(text) from None
+        if size > MIB:
+            self._large_bytes += size
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _give_back(self, size: int) -> None:
+        if size > MIB:
+            self._large_bytes -= size
+
+
+class _Incoming:
+    """What has come in of a request."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.method: str = scope["method"]
+        raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
+        self.raw_path = raw_path.partition(b"?")[0].decode("latin-1")
+        self.headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        self.query_string: str = scope["query_string"].decode("latin-1")
+        self.is_read = False
+        self._receive = receive
+
+    def announced_bytes(self) -> int | None:
+        text = self.headers.get("content-length")
+        if text is None:
+            return None
+        if not text.isascii() or not text.isdigit():
+            raise InvalidParameterValue(f"Content-Length must be a whole number, not {text[:40]!r}")
+        return int(text)
+
+    def query(self) -> Pairs:
+        """The query's members, decoded."""
+        if not self.query_string:
+            return ()
+        try:
+            return parse_qsl(self.query_string, keep_blank_values=True, errors="strict", max_num_fields=1000)
+        except ValueError:  # UnicodeDecodeError is one
+            raise InvalidParameterValue("the request's query can't be read: it must be UTF-8 text, escaped") from None
+
+    async def chunks(self) -> Any:
+        while not self.is_read:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise InvalidParameterValue("the client went away before its request was complete")
+            self.is_read = not message.get("more_body", False)
+            if body := message.get("body", b""):
+                yield body
+
+    async def is_gone(self) -> None:
+        """Return once the client has gone away; the body must have been read."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+
+def _limit_of(operation: str, headers: Mapping[str, str]) -> int:
+    if operation == "Invoke" and headers.get("x-amz-invocation-type") == "Event":
+        return invoke.EVENT_BYTES_MAX
+    return BODY_LIMITS.get(operation, BODY_BYTES_MAX)
+
+
+def _too_large(limit: int) -> RequestTooLarge:
+    return RequestTooLarge(
+        f"Request must be smaller than {limit} bytes", hint="large data belongs into a store of its own"
+    )
+
+
+async def _send(send: Send, answer: Message, request_id: str, *, is_body_left: bool) -> None:
+    headers = [(b"x-amzn-requestid", request_id.encode())]
+    has_type = False
+    for name, value in answer.headers:
+        has_type = has_type or name.lower() == "content-type"
+        headers.append((name.encode("latin-1"), _header_value(value)))
+    if answer.status != 204:
+        headers.append((b"content-length", str(len(answer.body)).encode()))
+        if not has_type:
+            headers.append((b"content-type", b"application/json"))
+    if is_body_left:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body if answer.status != 204 else b""})
+
+
+def _header_value(value: str) -> bytes:
+    return value.encode("latin-1", "replace").replace(b"\r", b" ").replace(b"\n", b" ")
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

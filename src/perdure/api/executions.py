@@ -1,0 +1,225 @@
+"""Durable executions: checkpoints, state, looking at them and acting on them.
+
+Source: Lambda API 2025-12-01.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from perdure.api.backing import Backing
+from perdure.api.request import Handler, Request
+from perdure.engine import tokens
+from perdure.engine.commands import Token
+from perdure.model.error import InvalidParameterValue, ResourceNotFound
+from perdure.model.execution import ExecutionStatus
+from perdure.model.ids import ExecutionArn, FunctionReference, execution_key
+from perdure.model.operation import Operation
+from perdure.model.view import ExecutionView
+from perdure.store.protocol import PAGE_DEFAULT, Query
+from perdure.wire.api import Message
+from perdure.wire.events import About, write_event
+from perdure.wire.executions import write_execution, write_summary
+from perdure.wire.forms import API
+from perdure.wire.operations import ERROR, UPDATE, write_operation
+from perdure.wire.table import Json
+
+STATE_PAGE_BYTES: Final = 5 * 1024 * 1024
+"""A page of state stays below this, but for a single operation that is larger."""
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def ready(body: Json, status: int = 200) -> Message:
+    """An answer whose members are as they travel."""
+    return Message(_encode(body), status=status)
+
+
+# --- handlers' own calls -----------------------------------------------------------------------------------------
+
+
+def checkpoint(backing: Backing, request: Request) -> Message:
+    given = request.parameters
+    execution_id, key, token = _token_of(backing, given)
+    found = given.get("Updates") or ()
+    if not isinstance(found, list | tuple):
+        raise InvalidParameterValue(f"Updates must be a list, not {found!r:.80}")
+    updates = [UPDATE.read(one, API, f"Updates[{at}]") for at, one in enumerate(found)]
+    answer = backing.service.checkpoint(execution_id, token, updates, given.get("ClientToken"))
+    body: Json = {"NewExecutionState": {"Operations": _written(answer.operations)}}
+    if answer.token is not None:
+        body["CheckpointToken"] = tokens.mint(backing.store.secret, key, answer.token)
+    return ready(body)
+
+
+def state(backing: Backing, request: Request) -> Message:
+    given = request.parameters
+    execution_id, _key, token = _token_of(backing, given)
+    marker, limit = _position(given.get("Marker")), given.get("MaxItems") or PAGE_DEFAULT
+    operations, following = backing.service.state_page(execution_id, token, marker, limit)
+    written: list[bytes] = []
+    size = 0
+    for operation in operations:
+        one = _encode(write_operation(operation, API))
+        size += len(one)
+        if written and size > STATE_PAGE_BYTES:
+            following = marker + len(written)
+            break
+        written.append(one)
+    body: Json = {"Operations": [msgspec.Raw(one) for one in written]}
+    if following is not None:
+        body["NextMarker"] = str(following)
+    return ready(body)
+
+
+def _token_of(backing: Backing, given: Json) -> tuple[str, bytes, Token]:
+    """The execution that a request is about, and what its checkpoint token says."""
+    execution_id = ExecutionArn.parse(given["DurableExecutionArn"]).execution_id
+    key = execution_key(execution_id)
+    return execution_id, key, tokens.read(backing.store.secret, key, given["CheckpointToken"])
+
+
+def _written(operations: Sequence[Operation]) -> list[Json]:
+    return [write_operation(operation, API) for operation in operations]
+
+
+def _position(marker: str | None) -> int:
+    if not marker:
+        return 0
+    if not marker.isascii() or not marker.isdigit() or len(marker) > 9:
+        raise InvalidParameterValue(f"Marker must be one that an answer gave, not {marker!r:.80}")
+    return int(marker)
+
+
+# --- looking -----------------------------------------------------------------------------------------------------
+
+
+def view_of(backing: Backing, arn: str) -> ExecutionView:
+    """The execution with exactly this ARN; ResourceNotFound if there is none."""
+    parsed = ExecutionArn.parse(arn)
+    try:
+        execution_key(parsed.execution_id)
+    except InvalidParameterValue:
+        raise _unknown(arn) from None
+    view = backing.service.get(parsed.execution_id)
+    if view.arn != arn:
+        raise _unknown(arn)
+    return view
+
+
+def _unknown(arn: str) -> ResourceNotFound:
+    hint = "it was never started here, or it is past its retention"
+    return ResourceNotFound(f"Durable Execution does not exist: {arn}", hint=hint)
+
+
+def get(backing: Backing, request: Request) -> Message:
+    given = request.parameters
+    form = API if given.get("IncludeExecutionData", True) else API.without_data()
+    return ready(write_execution(view_of(backing, given["DurableExecutionArn"]), form))
+
+
+def history(backing: Backing, request: Request) -> Message:
+    given = request.parameters
+    view = view_of(backing, given["DurableExecutionArn"])
+    page = backing.service.history(
+        view.execution_id,
+        marker=given.get("Marker") or None,
+        limit=given.get("MaxItems") or PAGE_DEFAULT,
+        is_reversed=given.get("ReverseOrder", False),
+    )
+    form = API if given.get("IncludeExecutionData", True) else API.without_data()
+    about = About(view.execution_id, view.name, backing.home)
+    body: Json = {"Events": [write_event(event, about, form) for event in page.events]}
+    if page.marker is not None:
+        body["NextMarker"] = page.marker
+    return ready(body)
+
+
+def list_by_function(backing: Backing, request: Request) -> Message:
+    given = request.parameters
+    reference = FunctionReference.parse(given["FunctionName"])
+    qualifier = given.get("Qualifier") or reference.qualifier
+    version = backing.registry.resolve(reference, given.get("Qualifier"))
+    query = Query(
+        now_ms=backing.service.clock.now_ms(),
+        function=version.function,
+        version=version.version if qualifier is not None else None,
+        name=given.get("DurableExecutionName"),
+        statuses=tuple(ExecutionStatus(word) for word in given.get("Statuses", ())),
+        started_from_ms=given.get("StartedAfter"),
+        started_until_ms=given.get("StartedBefore"),
+        is_oldest_first=given.get("ReverseOrder", False),
+        after=_execution_marker(given.get("Marker")),
+        limit=given.get("MaxItems") or PAGE_DEFAULT,
+    )
+    return listed(backing, query)
+
+
+def listed(backing: Backing, query: Query) -> Message:
+    """A page of executions."""
+    page = backing.service.search(query)
+    body: Json = {"DurableExecutions": [write_summary(row, backing.home, API) for row in page.rows]}
+    if page.marker is not None:
+        body["NextMarker"] = page.marker
+    return ready(body)
+
+
+def _execution_marker(marker: str | None) -> str | None:
+    if not marker:
+        return None
+    try:
+        execution_key(marker)
+    except InvalidParameterValue:
+        raise InvalidParameterValue(f"Marker must be one that an answer gave, not {marker!r:.80}") from None
+    return marker
+
+
+# --- acting ------------------------------------------------------------------------------------------------------
+
+
+def stop(backing: Backing, request: Request) -> Message:
+    given = request.parameters
+    view = view_of(backing, given["DurableExecutionArn"])
+    error = ERROR.read(given["Error"], API, "Error") if given.get("Error") else None
+    end_ms = backing.service.stop(view.execution_id, error)
+    return ready({"StopTimestamp": API.times.write(end_ms)})
+
+
+def pause(backing: Backing, request: Request) -> Message:
+    given = request.parameters
+    view = view_of(backing, given["DurableExecutionArn"])
+    backing.service.pause(
+        view.execution_id,
+        given.get("Reason"),
+        is_timeout_paused=given.get("ExecutionTimeoutPaused", True),
+        client_token=given.get("ClientToken"),
+    )
+    return Message(status=202)
+
+
+def resume(backing: Backing, request: Request) -> Message:
+    given = request.parameters
+    view = view_of(backing, given["DurableExecutionArn"])
+    backing.service.resume(view.execution_id, given.get("Reason"), client_token=given.get("ClientToken"))
+    return Message(status=202)
+
+
+def delete(backing: Backing, request: Request) -> Message:
+    view = view_of(backing, request.parameters["DurableExecutionArn"])
+    requested_ms = backing.service.clock.now_ms()
+    backing.service.delete(view.execution_id)
+    return ready({"DeletionRequestTimestamp": API.times.write(requested_ms)}, 202)
+
+
+OPERATIONS: Final[dict[str, Handler]] = {
+    "CheckpointDurableExecution": checkpoint,
+    "GetDurableExecutionState": state,
+    "GetDurableExecution": get,
+    "GetDurableExecutionHistory": history,
+    "ListDurableExecutionsByFunction": list_by_function,
+    "StopDurableExecution": stop,
+    "PauseDurableExecution": pause,
+    "ResumeDurableExecution": resume,
+    "DeleteDurableExecution": delete,
+}
