@@ -25,7 +25,7 @@ from perdure.model.execution import DurableConfig, ExecutionRow, ExecutionStatus
 from perdure.model.ids import ExecutionArn, Home
 from perdure.model.view import ExecutionView, OpenCallback
 from perdure.sdk.invocation import to_json
-from perdure.service.functions import Functions, FunctionSpec
+from perdure.service.functions import LoadedFunctions
 from perdure.service.service import Service
 from perdure.service.starting import StartRequest
 from perdure.store.open import DEFAULT_URL, open_store
@@ -123,12 +123,9 @@ class Perdure:
         self._config = config
         self._store = store
         self._worker = ThreadWorker(handlers, threads)
-        specs = {
-            name: FunctionSpec(name, config if definition_of(handler) is not None else None)
-            for name, handler in handlers.items()
-        }
+        configs = {name: config if definition_of(handler) is not None else None for name, handler in handlers.items()}
         try:
-            self.service = Service(store, Functions(specs, Home()), self._worker, terms=terms)
+            self.service = Service(store, LoadedFunctions(configs, Home()), self._worker, terms=terms)
         except BaseException:
             store.close()
             raise

@@ -20,7 +20,7 @@ from perdure.model.execution import DurableConfig, ExecutionStatus, WaitingOn
 from perdure.model.ids import Home
 from perdure.model.operation import ExecutionOperation
 from perdure.service.agenda import Agenda
-from perdure.service.functions import Functions, FunctionSpec
+from perdure.service.functions import LoadedFunctions
 from perdure.service.hot import HotCache
 from perdure.service.service import Service
 from perdure.service.starting import StartRequest
@@ -329,7 +329,7 @@ class Fickle(Queue):
 
 
 def _service(queue: Queue, clock: ManualClock, store: MemoryStore | None = None, **more: Any) -> Service:
-    functions = Functions({"fn": FunctionSpec("fn", DurableConfig())}, Home())
+    functions = LoadedFunctions({"fn": DurableConfig()}, Home())
     return Service(store or MemoryStore(), functions, queue, clock=clock, ids=SeededIds(), **{"owner": "me", **more})
 
 
