@@ -21,7 +21,7 @@ from perdure.model.error import (
 )
 from perdure.model.execution import ENDED, DurableConfig, ExecutionRow, ExecutionStatus
 from perdure.model.ids import Home
-from perdure.service.functions import Functions, FunctionSpec
+from perdure.service.functions import LoadedFunctions
 from perdure.service.invocation import Call
 from perdure.service.service import Service
 from perdure.service.starting import StartRequest
@@ -221,11 +221,11 @@ class World(Journalist):
         self.store = MemoryStore(lease_ms=LEASE_MS if nodes > 1 else None, secret=b"s" * 32)
         program = durable_execution(name="program")(interpreter(self))
         self.handlers: dict[str, Callable[..., Any]] = {"program": program, "plain": lambda _event, _context: "plain"}
-        specs = {
-            "program": FunctionSpec("program", DurableConfig(retention_days=1_000)),
-            "plain": FunctionSpec("plain"),
+        configs = {
+            "program": DurableConfig(retention_days=1_000),
+            "plain": None,
         }
-        self.functions = Functions(specs, Home())
+        self.functions = LoadedFunctions(configs, Home())
         self.counts: dict[str, int] = {}
         self.running: list[Node] = []
         self.busy: list[Node] = []

@@ -12,7 +12,7 @@ from perdure.model.ids import Home
 from perdure.model.operation import Operation
 from perdure.model.view import ExecutionView
 from perdure.sdk.invocation import to_json
-from perdure.service.functions import Functions, FunctionSpec
+from perdure.service.functions import LoadedFunctions
 from perdure.service.invocation import Call, Invocation
 from perdure.service.service import Service
 from perdure.service.starting import StartRequest
@@ -89,13 +89,10 @@ class Local:
         self.make_client = client
         self.invocations = 0
         config = config or DurableConfig()
-        specs = {
-            name: FunctionSpec(name, config if definition_of(handler) else None)
-            for name, handler in self.handlers.items()
-        }
+        configs = {name: config if definition_of(handler) else None for name, handler in self.handlers.items()}
         self.service = Service(
             self.store,
-            Functions(specs, Home()),
+            LoadedFunctions(configs, Home()),
             self.queue,
             clock=self.clock,
             ids=SeededIds(seed),

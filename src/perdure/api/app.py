@@ -1,7 +1,7 @@
 """The ASGI application: from a raw request to an operation, its handler, and the answer.
 
-Whatever comes in is answered: by what the operation answers, or by an error of the API's model. A body over its limit is
-refused before it is read; a client that is slow holds its own connection and nothing else.
+Whatever comes in is answered: by what the operation answers, or by an error of the API's model. A body over its limit
+is refused before it is read; a client that is slow holds its own connection and nothing else.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar, cast
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -32,6 +32,9 @@ from perdure.wire.api import Message, Operation, Pairs, lambda_api
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+R = TypeVar("R")
+A = TypeVar("A")
 
 log: Final = logging.getLogger("perdure.api")
 
@@ -164,18 +167,17 @@ class App:
                 is_gone=incoming.is_gone,
                 trace_header=headers.get("x-amzn-trace-id"),
             )
-            answer = await self._handled(route.handler, request)
+            answer: Answer = await self._handled(route.handler, request)
         finally:
             self._give_back(len(body))
         return answer if isinstance(answer, Message) else operation.write_answer(answer)
 
-    async def _handled(self, handler: Handler, request: Request) -> Answer:
+    async def _handled(self, handler: Callable[[Backing, R], A | Awaitable[A]], request: R) -> A:
+        """What the handler answers: an `async def` on the loop, a `def` in a thread."""
         if inspect.iscoroutinefunction(handler):
-            answer: Answer = await handler(self._backing, request)
-            return answer
+            return cast(A, await handler(self._backing, request))
         loop = asyncio.get_running_loop()
-        answer = await loop.run_in_executor(None, handler, self._backing, request)  # type: ignore[arg-type]
-        return answer
+        return cast(A, await loop.run_in_executor(None, handler, self._backing, request))
 
     async def _answer_raw(
         self, route: RawRoute, path: Mapping[str, str], incoming: "_Incoming", request_id: str
@@ -192,11 +194,7 @@ class App:
                 request_id=request_id,
                 is_gone=incoming.is_gone,
             )
-            if inspect.iscoroutinefunction(route.handler):
-                answer: Message = await route.handler(self._backing, request)
-                return answer
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(None, route.handler, self._backing, request)  # type: ignore[arg-type]
+            return await self._handled(route.handler, request)
         finally:
             self._give_back(len(body))
 

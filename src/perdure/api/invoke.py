@@ -148,7 +148,7 @@ async def _ended(backing: Backing, request: Request, started: Started) -> None:
 
     def told() -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the server has stopped
-            loop.call_soon_threadsafe(lambda: ended.done() or ended.set_result(None))
+            loop.call_soon_threadsafe(_set, ended)
 
     forget = await asyncio.to_thread(backing.service.when_ended, started.execution_id, told)
     waits: set[asyncio.Future[None]] = {ended}
@@ -160,6 +160,11 @@ async def _ended(backing: Backing, request: Request, started: Started) -> None:
         forget()
         for wait in waits:
             wait.cancel()
+
+
+def _set(ended: "asyncio.Future[None]") -> None:
+    if not ended.done():
+        ended.set_result(None)
 
 
 def _outcome(view: ExecutionView, waited_s: float) -> Json:

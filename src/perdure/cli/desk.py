@@ -7,7 +7,7 @@ from perdure.cli.exits import CliError, Exit
 from perdure.cli.settings import Settings
 from perdure.model.error import NotAStore
 from perdure.model.ids import Home
-from perdure.service.functions import Functions
+from perdure.service.functions import LoadedFunctions
 from perdure.service.invocation import Call, Invocation
 from perdure.service.service import Service
 from perdure.store.open import open_store, sqlite_path
@@ -48,6 +48,6 @@ def opened(options: Settings, mode: Mode = Mode.READ) -> Iterator[Service]:
         raise NotAStore("memory:// lives and ends with the process that made it", hint="name a file with --store")
     store = open_store(url, mode)
     try:
-        yield Service(store, Functions({}, Home()), _NoWorker())
+        yield Service(store, LoadedFunctions({}, Home()), _NoWorker())
     finally:
         store.close()

@@ -81,6 +81,13 @@ class ResourceConflict(ServiceError):
     http_status = 409
 
 
+class PreconditionFailed(ServiceError):
+    """The thing has changed since the caller read the RevisionId that was given."""
+
+    code = "PreconditionFailedException"
+    http_status = 412
+
+
 class ExecutionAlreadyStarted(ServiceError):
     """The name is taken by an execution that was started with another payload."""
 

@@ -33,6 +33,9 @@ ENDED: Final = frozenset(
 )
 """The statuses in which nothing of an execution changes any more, save its removal."""
 
+OPEN: Final = tuple(status for status in ExecutionStatus if status not in ENDED)
+"""The statuses of an execution that may still need its code."""
+
 
 class WaitingOn(Word):
     """What a suspended execution waits for; several at once are possible."""

@@ -3,13 +3,17 @@
 Source of names and defaults: Lambda API 2015-03-31, shapes FunctionConfiguration and AliasConfiguration.
 """
 
-from typing import Any
+import base64
+from typing import Any, Final
 
 import msgspec
 
 from perdure.model.execution import DurableConfig
 from perdure.model.ids import LATEST
 from perdure.model.word import Word
+
+DRAINING: Final = "DrainingDurableExecutions"
+"""The reason code of a version that is deleted as soon as its open executions have ended."""
 
 
 class Host(Word):
@@ -70,16 +74,43 @@ class FunctionVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     def target(self) -> str:
         return target_of(self.function, self.version)
 
+    @property
+    def code_key(self) -> str | None:
+        """The key of its deployment package among the records of code: the hash in hex digits; None without one."""
+        return base64.b64decode(self.code_sha256).hex() if self.code_sha256 else None
+
+    @property
+    def is_deleting(self) -> bool:
+        return self.state is FunctionState.DELETING
+
+
+class EventInvokeConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How asynchronous invokes of a function are tried again, and where their outcomes go.
+
+    None stands for what holds without a setting.
+    """
+
+    retries_max: int | None = None
+    age_max_s: int | None = None
+    destinations: dict[str, Any] | None = None
+    modified_ms: int = 0
+
 
 class Function(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What belongs to a function and not to one of its versions. `last_version` is the highest number published."""
+    """What belongs to a function and not to one of its versions. `last_version` is the highest number published.
+
+    `concurrency` is what is reserved for it: as many invocations at once, at most; None for no bound of its own.
+    `event_invokes` and `policies` are by qualifier, `$LATEST` standing for none; a policy has its statements, in the
+    words of IAM, by their ids.
+    """
 
     name: str
     last_version: int = 0
     tags: dict[str, str] = {}
     concurrency: int | None = None
-    """The concurrency reserved for it: as many invocations at once, at most; None for no bound of its own."""
     created_ms: int = 0
+    event_invokes: dict[str, EventInvokeConfig] = {}
+    policies: dict[str, dict[str, dict[str, Any]]] = {}
     more: dict[str, Any] = {}
 
 

@@ -36,7 +36,7 @@ class _Marker(msgspec.Struct, frozen=True):
     def read(cls, text: str) -> "_Marker":
         found = _MARKER.fullmatch(text)
         if found is None:
-            raise InvalidParameterValue(f"Marker must be one that an answer gave, not {text[:60]!r}")
+            raise InvalidParameterValue(f"Invalid marker {text[:60]!r}")
         return cls(*(int(part) for part in found.groups()))
 
     def __str__(self) -> str:

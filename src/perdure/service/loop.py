@@ -190,8 +190,7 @@ class Loop:
         """If the execution could go on, it waits for a place. Who noted one calls `fill_places` without its lock."""
         now_ms = self._ledger.clock.now_ms()
         head = state.head
-        names = self._functions.names
-        if head.can_be_invoked(now_ms) and (names is None or head.function in names):
+        if head.can_be_invoked(now_ms) and self._functions.serves(head.function):
             self.agenda.add_ready(head.execution_id, head.target, now_ms)
 
     def fill_places(self) -> None:

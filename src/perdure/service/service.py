@@ -103,7 +103,7 @@ class Service:
         Source: Lambda API 2025-12-01, CheckpointDurableExecution.
         """
         command = cmd.Checkpoint(
-            token=token, updates=updates, resolve=self.functions.resolve, client_token=client_token
+            token=token, updates=updates, resolve=self.functions.chained, client_token=client_token
         )
         return self._loop.do(execution_id, command, _checkpointed)
 
@@ -137,7 +137,7 @@ class Service:
         command = cmd.EndInvocation(
             token=token,
             outcome=outcome,
-            resolve=self.functions.resolve,
+            resolve=self.functions.chained,
             updates=updates,
             invoker=None if loop.is_closing else loop.owner,
         )

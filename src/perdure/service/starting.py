@@ -8,7 +8,7 @@ from perdure.engine import commands as cmd
 from perdure.engine.state import ExecutionState
 from perdure.model.error import ExecutionAlreadyStarted, ResourceNotFound, ServiceError
 from perdure.model.execution import DurableConfig, ParentLink
-from perdure.model.function import target_of
+from perdure.model.function import FunctionVersion
 from perdure.service.functions import Functions
 from perdure.service.ledger import Ledger
 from perdure.service.loop import Loop, starts_invocation
@@ -18,10 +18,12 @@ from perdure.store.protocol import Commit
 class StartRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What an execution begins with; `input` is JSON text. `execution_id` is given for a child that has its id already.
 
-    Without a `config` the function's own holds.
+    `version` is `$LATEST` or a number, never an alias; only functions of one version can go without. Without a `config`
+    the version's own holds.
     """
 
     function: str
+    version: str | None = None
     input: str | None = None
     name: str | None = None
     config: DurableConfig | None = None
@@ -52,16 +54,21 @@ class Starter:
 
         Raises ExecutionAlreadyStarted if a name is taken with another input; then none is begun.
         """
+        versions = [self._functions.durable(request.function, request.version) for request in requests]
         found = [self._existing(request) for request in requests]
-        begun = iter(
-            self._begin([request for request, started in zip(requests, found, strict=True) if started is None])
-        )
+        missing = [
+            (request, version)
+            for request, version, started in zip(requests, versions, found, strict=True)
+            if started is None
+        ]
+        begun = iter(self._begin(missing))
         return [started or next(begun) for started in found]
 
     def begin_child(self, effect: cmd.StartChild, parent: ParentLink) -> None:
         """Begin the execution that a chained invoke waits for; it may be there already."""
         request = StartRequest(
             function=effect.function,
+            version=effect.version,
             input=effect.input,
             parent=parent,
             execution_id=effect.execution_id,
@@ -70,13 +77,13 @@ class Starter:
         )
         self.start([request])
 
-    def _begin(self, requests: Sequence[StartRequest]) -> list[Started]:
+    def _begin(self, requests: Sequence[tuple[StartRequest, FunctionVersion]]) -> list[Started]:
         """Begin executions that did not exist a moment ago."""
         thoughts: list[tuple[ExecutionState, cmd.Decision]] = []
         commits: list[Commit] = []
         try:
-            for request in requests:
-                state, decision, commit = self._think(request)
+            for request, version in requests:
+                state, decision, commit = self._think(request, version)
                 thoughts.append((state, decision))
                 commits.append(commit)
             kept = self._ledger.store.append(commits) if commits else []
@@ -88,25 +95,24 @@ class Starter:
         try:
             return [
                 self._begun(request, state, decision, is_kept=is_kept)
-                for request, (state, decision), is_kept in zip(requests, thoughts, kept, strict=True)
+                for (request, _), (state, decision), is_kept in zip(requests, thoughts, kept, strict=True)
             ]
         finally:
             self._loop.fill_places()
 
-    def _think(self, request: StartRequest) -> tuple[ExecutionState, cmd.Decision, Commit]:
+    def _think(self, request: StartRequest, version: FunctionVersion) -> tuple[ExecutionState, cmd.Decision, Commit]:
         """Decide a start, with a place for it if there is one."""
-        spec = self._functions.durable(request.function)
-        config = request.config or spec.config
+        config = request.config or version.durable
         assert config is not None
         ledger = self._ledger
-        target = target_of(request.function, spec.version)
+        target = version.target
         has_place = self._loop.reserve(target)
         try:
             return ledger.think_start(
                 cmd.Start(
                     execution_id=request.execution_id or ledger.ids.execution_id(ledger.clock.now_ms()),
                     function=request.function,
-                    version=spec.version,
+                    version=version.version,
                     name=request.name,
                     input=request.input,
                     config=config,
@@ -144,7 +150,6 @@ class Starter:
 
     def _existing(self, request: StartRequest) -> Started | None:
         """The execution that this start would repeat; None if there is none, or it is past its retention."""
-        self._functions.durable(request.function)
         execution_id = request.execution_id
         if request.name is not None:
             execution_id = self._ledger.store.find(request.function, request.name)

@@ -4,7 +4,6 @@ import atexit
 import contextlib
 import json
 import logging
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -20,14 +19,15 @@ from perdure.exceptions import (
     ValidationError,
 )
 from perdure.execution import default_name, definition_of
-from perdure.model.error import ErrorObject, ServiceError
+from perdure.model.error import ErrorObject
 from perdure.model.execution import DurableConfig, ExecutionRow, ExecutionStatus
 from perdure.model.ids import ExecutionArn, Home
 from perdure.model.view import ExecutionView, OpenCallback
 from perdure.sdk.invocation import to_json
-from perdure.service.functions import Functions, FunctionSpec
+from perdure.service.functions import LoadedFunctions
 from perdure.service.service import Service
 from perdure.service.starting import StartRequest
+from perdure.service.ticker import Ticker
 from perdure.store.open import DEFAULT_URL, open_store
 from perdure.store.protocol import PAGE_DEFAULT, Query, Store
 from perdure.worker.threads import THREADS, ThreadWorker
@@ -123,54 +123,18 @@ class Perdure:
         self._config = config
         self._store = store
         self._worker = ThreadWorker(handlers, threads)
-        specs = {
-            name: FunctionSpec(name, config if definition_of(handler) is not None else None)
-            for name, handler in handlers.items()
-        }
+        configs = {name: config if definition_of(handler) is not None else None for name, handler in handlers.items()}
         try:
-            self.service = Service(store, Functions(specs, Home()), self._worker, terms=terms)
+            self.service = Service(store, LoadedFunctions(configs, Home()), self._worker, terms=terms)
         except BaseException:
             store.close()
             raise
         self._worker.bind(self.service)
         self._is_closed = False
-        self._has_to_fill = False
-        self.service.fill_elsewhere(self._ask_to_fill)
-        self._ticker = threading.Thread(target=self._tick, name="perdure-ticker", daemon=True)
+        self._ticker = Ticker(self.service)
         self._ticker.start()
         self._at_exit = _closer(weakref.ref(self))
         atexit.register(self._at_exit)
-
-    def _tick(self) -> None:
-        """Look at what is due, then wait until something is."""
-        earlier = self.service.agenda.earlier
-        while not self._is_closed:
-            delay_s: float | None = None
-            self._has_to_fill = False
-            try:
-                self.service.tick()
-            except ServiceError as error:
-                log.warning("the store can't be read now", extra={"error": str(error)})
-                delay_s = 1.0
-            except Exception:
-                log.exception("the ticker met an error of its own")
-                delay_s = 1.0
-            with earlier:
-                if self._is_closed:
-                    return
-                if self._has_to_fill:
-                    continue
-                if delay_s is None:
-                    delay_s = (self.service.next_tick_ms() - self.service.clock.now_ms()) / 1000
-                if delay_s > 0:
-                    earlier.wait(delay_s)
-
-    def _ask_to_fill(self) -> None:
-        """Have the ticker fill free places."""
-        if not self._has_to_fill:
-            with self.service.agenda.earlier:
-                self._has_to_fill = True
-                self.service.agenda.earlier.notify_all()
 
     # --- starting ------------------------------------------------------------------------------------------------
 
@@ -269,10 +233,7 @@ class Perdure:
         if not self._worker.close(timeout):
             log.warning("handlers were still running when the store was closed; they will go on from their last step")
         self._is_closed = True
-        with self.service.agenda.earlier:
-            self.service.agenda.earlier.notify_all()
-        if threading.current_thread() is not self._ticker:
-            self._ticker.join(timeout)
+        self._ticker.stop(timeout)
         self._store.close()
 
     def __enter__(self) -> "Perdure":

@@ -8,7 +8,7 @@ from perdure.engine import commands as cmd
 from perdure.model.error import StaleToken
 from perdure.model.execution import DurableConfig, ExecutionStatus
 from perdure.model.ids import Home
-from perdure.service.functions import Functions, FunctionSpec
+from perdure.service.functions import LoadedFunctions
 from perdure.service.service import Service
 from perdure.service.starting import StartRequest
 from perdure.store.memory import MemoryStore
@@ -18,7 +18,7 @@ from support.one import step, wait
 
 
 def _service(queue: Queue, clock: ManualClock, store: MemoryStore | None = None, **more: Any) -> Service:
-    functions = Functions({"fn": FunctionSpec("fn", DurableConfig())}, Home())
+    functions = LoadedFunctions({"fn": DurableConfig()}, Home())
     return Service(store or MemoryStore(), functions, queue, clock=clock, ids=SeededIds(), **{"owner": "me", **more})
 
 

@@ -20,7 +20,7 @@ from perdure.model.execution import DurableConfig, ExecutionStatus, WaitingOn
 from perdure.model.ids import Home
 from perdure.model.operation import ExecutionOperation
 from perdure.service.agenda import Agenda
-from perdure.service.functions import Functions, FunctionSpec
+from perdure.service.functions import LoadedFunctions
 from perdure.service.hot import HotCache
 from perdure.service.invocation import Invocation
 from perdure.service.service import Service
@@ -328,7 +328,7 @@ class Absent(Queue):
 
 def test_executions_that_nobody_can_run_keep_no_others_waiting() -> None:
     queue = Absent("gone:$LATEST")
-    functions = Functions({name: FunctionSpec(name, DurableConfig()) for name in ("gone", "fn")}, Home())
+    functions = LoadedFunctions({name: DurableConfig() for name in ("gone", "fn")}, Home())
     service = Service(MemoryStore(), functions, queue, clock=ManualClock(), ids=SeededIds(), owner="me")
     service.start([StartRequest(function="gone") for _ in range(3)])
     queue.absent.add("fn:$LATEST")
@@ -356,7 +356,7 @@ class Fickle(Queue):
 
 
 def _service(queue: Queue, clock: ManualClock, store: MemoryStore | None = None, **more: Any) -> Service:
-    functions = Functions({"fn": FunctionSpec("fn", DurableConfig())}, Home())
+    functions = LoadedFunctions({"fn": DurableConfig()}, Home())
     return Service(store or MemoryStore(), functions, queue, clock=clock, ids=SeededIds(), **{"owner": "me", **more})
 
 

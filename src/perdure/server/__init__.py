@@ -1,0 +1,1 @@
+"""A node: the process that serves. It puts store, service, pools and API together."""

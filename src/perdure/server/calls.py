@@ -1,0 +1,149 @@
+"""Calls of functions that are not durable: answered at once, or accepted and made later.
+
+What is accepted is on disk first, as a record; it goes when the call has succeeded, or has failed for good. A call is
+made at least once.
+
+Source of the numbers: Lambda Developer Guide, asynchronous invocation.
+"""
+
+import heapq
+import logging
+import threading
+import uuid
+from concurrent.futures import Future
+from typing import Final
+
+import msgspec
+
+from perdure.api.backing import Called, PlainCall
+from perdure.model.error import ErrorObject, ServiceError, StoreError
+from perdure.model.function import FunctionVersion
+from perdure.server.pools import Pools, gone
+from perdure.service.clock import Clock
+from perdure.service.invocation import Call
+from perdure.store.protocol import Change, Store
+
+log: Final = logging.getLogger("perdure.server")
+
+EVENT: Final = "event"
+RETRIES: Final = 2
+RETRY_DELAYS_MS: Final = (60_000, 120_000)
+AGE_MS_MAX: Final = 6 * 3_600_000
+BUSY_MS: Final = 1_000
+SCAN: Final = 1_000
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that was accepted."""
+
+    call: PlainCall
+    accepted_ms: int
+    failures: int = 0
+
+
+class Calls:
+    """Calls by way of the pools."""
+
+    def __init__(self, store: Store, pools: Pools, clock: Clock) -> None:
+        self._store = store
+        self._pools = pools
+        self._clock = clock
+        self._lock = threading.Condition()
+        self._due: list[tuple[int, str]] = []
+        self._is_stopped = False
+        self._thread = threading.Thread(target=self._deliver, name="perdure-events", daemon=True)
+
+    def start(self) -> None:
+        """Take up what was accepted before."""
+        after: str | None = None
+        while records := self._store.records(EVENT, after=after, limit=SCAN):
+            after = records[-1].key
+            for record in records:
+                heapq.heappush(self._due, (int(record.key.partition("-")[0]), record.key))
+        self._thread.start()
+
+    def stop(self) -> None:
+        with self._lock:
+            self._is_stopped = True
+            self._lock.notify_all()
+        self._thread.join(5)
+
+    # --- at once -------------------------------------------------------------------------------------------------
+
+    def call(self, call: PlainCall) -> "Future[Called]":
+        """Make a call now."""
+        version = call.version
+        answered: Future[Called] = Future()
+
+        def answer(result: str | None, error: ErrorObject | None) -> None:
+            if error is None:
+                answered.set_result(Called((result if result is not None else "null").encode()))
+            else:
+                answered.set_result(Called(msgspec.json.encode(document_of(error)), is_error=True))
+
+        text = call.payload.decode() if call.payload else None
+        self._pools.call(Call(version.function, version.version, text, answer))
+        return answered
+
+    # --- later ---------------------------------------------------------------------------------------------------
+
+    def accept(self, call: PlainCall) -> None:
+        """Keep a call on disk and make it soon."""
+        now_ms = self._clock.now_ms()
+        self._keep(Event(call=call, accepted_ms=now_ms), now_ms, None)
+
+    def _keep(self, event: Event, due_ms: int, instead_of: str | None) -> None:
+        key = f"{due_ms:013d}-{uuid.uuid4().hex}"
+        changes = [Change(EVENT, key, msgspec.msgpack.encode(event), 0)]
+        if instead_of is not None:
+            changes.append(Change(EVENT, instead_of, None))
+        self._store.change(changes)
+        with self._lock:
+            heapq.heappush(self._due, (due_ms, key))
+            self._lock.notify_all()
+
+    def _deliver(self) -> None:
+        while True:
+            with self._lock:
+                while not self._is_stopped and (not self._due or self._due[0][0] > self._clock.now_ms()):
+                    wait_ms = self._due[0][0] - self._clock.now_ms() if self._due else None
+                    self._lock.wait(wait_ms / 1000 if wait_ms is not None else None)
+                if self._is_stopped:
+                    return
+                _due_ms, key = heapq.heappop(self._due)
+            try:
+                self._deliver_one(key)
+            except ServiceError as error:
+                log.warning("an event could not be delivered now", extra={"event": key, "error": str(error)})
+                with self._lock:
+                    heapq.heappush(self._due, (self._clock.now_ms() + BUSY_MS, key))
+
+    def _deliver_one(self, key: str) -> None:
+        record = self._store.record(EVENT, key)
+        if record is None:
+            return
+        event = msgspec.msgpack.decode(record.data, type=Event)
+        self.call(event.call).add_done_callback(lambda called: self._delivered(key, event, called.result()))
+
+    def _delivered(self, key: str, event: Event, called: Called) -> None:
+        """The call has ended: it is done with, or made again later."""
+        now_ms = self._clock.now_ms()
+        try:
+            if called.is_error and event.failures < RETRIES and now_ms - event.accepted_ms < AGE_MS_MAX:
+                again = msgspec.structs.replace(event, failures=event.failures + 1)
+                self._keep(again, now_ms + RETRY_DELAYS_MS[event.failures], key)
+                return
+            if called.is_error:
+                function = event.call.version.target
+                log.error("an event was given up", extra={"function": function, "request": event.call.request_id})
+            self._store.change([Change(EVENT, key, None)])
+        except StoreError as error:
+            log.warning("the end of an event can't be kept; it is delivered again", extra={"error": str(error)})
+
+
+def document_of(error: ErrorObject) -> dict[str, object]:
+    """The document that an invoker is given of a function's error."""
+    document: dict[str, object] = {"errorMessage": error.message or "", "errorType": error.type or "Error"}
+    if error.stack_trace is not None:
+        document["stackTrace"] = list(error.stack_trace)
+    return document

@@ -1,0 +1,150 @@
+"""The HTTP server of a node: uvicorn on a socket of ours, in a thread of its own."""
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import uvicorn
+
+from perdure.model.error import InvalidParameterValue
+
+THREADS: Final = 64
+"""Handlers wait for the disk in these; a commit gathers what they bring."""
+KEEP_ALIVE_S: Final = 75
+"""Longer than clients keep their connections, so that it is the client that closes them."""
+
+
+class Tls(msgspec.Struct, frozen=True):
+    """Certificate and key files in PEM; the key may stand in the certificate's file."""
+
+    certificate: Path
+    key: Path | None = None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine can reach `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class HttpServer:
+    """Serves an ASGI application. `port` 0 takes a free one; `port` is then the one that was taken."""
+
+    def __init__(self, app: Any, host: str = "127.0.0.1", port: int = 0, tls: Tls | None = None) -> None:
+        self._socket = _listen(host, port)
+        self.host = host
+        self.port: int = self._socket.getsockname()[1]
+        self.is_tls = tls is not None
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            loop="none",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            backlog=2048,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=5,
+            ssl_certfile=tls.certificate if tls is not None else None,
+            ssl_keyfile=tls.key if tls is not None else None,
+        )
+        if tls is not None:
+            _check_tls(tls)
+        self._started = threading.Event()
+        self._server = _Server(config, self._started)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="perdure-http", daemon=True)
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104 - it is compared, not bound
+        return f"{'https' if self.is_tls else 'http'}://{host}:{self.port}"
+
+    def start(self) -> None:
+        """Serve; returns when requests are taken."""
+        self._thread.start()
+        self._started.wait()
+        if self._error is not None:
+            raise self._error
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Take no requests any more, and let those that are under way come to their ends."""
+        self._server.should_exit = True
+        self._thread.join(timeout_s)
+        self._socket.close()
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=_new_loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        pool = ThreadPoolExecutor(THREADS, thread_name_prefix="perdure-api")
+        asyncio.get_running_loop().set_default_executor(pool)
+        try:
+            await self._server.serve(sockets=[self._socket])
+        except BaseException as error:  # noqa: BLE001 - it is raised where the server is started
+            self._error = error
+        finally:
+            self._started.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Server(uvicorn.Server):
+    """Says when it takes requests."""
+
+    def __init__(self, config: uvicorn.Config, started: threading.Event) -> None:
+        super().__init__(config)
+        self._has_started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._has_started.set()
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:  # there is none for Windows
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(2048)
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        raise InvalidParameterValue(
+            f"can't listen on {host}:{port}: {error.strerror or error}",
+            hint="another server may be running there; choose another with --port, 0 takes a free one",
+        ) from None
+    return listening
+
+
+def _check_tls(tls: Tls) -> None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key)
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidParameterValue(
+            f"the certificate {tls.certificate} can't be used: {error}", hint="give PEM files of a certificate and its key"
+        ) from None

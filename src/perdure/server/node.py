@@ -1,0 +1,113 @@
+"""One node: a store, the service over it, the pools that run functions, and the API in front."""
+
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import msgspec
+
+from perdure.api.app import HANDLERS, App
+from perdure.api.backing import Backing
+from perdure.engine.terms import Terms
+from perdure.execution import definition_of
+from perdure.model.execution import DurableConfig
+from perdure.model.function import FunctionVersion, Host
+from perdure.model.ids import LATEST, Home
+from perdure.server.calls import Calls
+from perdure.server.http import HttpServer, Tls
+from perdure.server.pools import Pools
+from perdure.service.clock import SystemClock
+from perdure.service.invocation import Dispatcher
+from perdure.service.registry import Registry
+from perdure.service.service import Service
+from perdure.service.ticker import Ticker
+from perdure.store.protocol import Store
+from perdure.worker.threads import ThreadWorker
+
+STOP_S: Final = 10.0
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How a node serves. `data` is the folder for unpacked packages and logs."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    tls: Tls | None = None
+    home: Home = Home()
+    terms: Terms = Terms()
+    data: Path | None = None
+    sync_wait_s: float = 900.0
+
+
+class Node:
+    """Serves from `start` to `stop`; it owns the store. `handlers` run in its own process."""
+
+    def __init__(
+        self, store: Store, settings: Settings | None = None, handlers: Mapping[str, Callable[..., Any]] | None = None
+    ) -> None:
+        self.settings = settings = settings or Settings()
+        self.store = store
+        clock = SystemClock()
+        self.registry = Registry(store, settings.home, clock, random.random)
+        self._worker = ThreadWorker(handlers or {})
+        pools: dict[Host, Dispatcher] = {Host.PROCESS: self._worker}
+        self.pools = Pools(self.registry.find, pools)
+        self.service = Service(store, self.registry, self.pools, home=settings.home, terms=settings.terms, clock=clock)
+        self._worker.bind(self.service)
+        self.pools.bind(self.service)
+        self._register(handlers or {})
+        self._ticker = Ticker(self.service)
+        self._calls = Calls(store, self.pools, clock)
+        backing = Backing(
+            service=self.service,
+            registry=self.registry,
+            store=store,
+            home=settings.home,
+            calling=self._calls,
+            sync_wait_s=settings.sync_wait_s,
+        )
+        self._http = HttpServer(App(backing, HANDLERS), settings.host, settings.port, settings.tls)
+
+    @property
+    def url(self) -> str:
+        return self._http.url
+
+    def start(self) -> None:
+        """Go on with what is in the store, and take requests."""
+        self._ticker.start()
+        self._calls.start()
+        self._http.start()
+
+    def stop(self, timeout_s: float = STOP_S) -> None:
+        """Take no requests any more, hand back what runs, and give the store back."""
+        self._http.stop(timeout_s)
+        self._calls.stop()
+        self.service.close()
+        self._worker.close(timeout_s)
+        self._ticker.stop(timeout_s)
+        self.pools.close()
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _register(self, handlers: Mapping[str, Callable[..., Any]]) -> None:
+        """Have the functions of this process in the registry."""
+        for name, handler in handlers.items():
+            durable = DurableConfig() if definition_of(handler) is not None else None
+            found = self.registry.find(name, LATEST)
+            version = FunctionVersion(function=name, host=Host.PROCESS, durable=durable, timeout_s=900)
+            if found is None:
+                self.registry.create(version)
+            else:
+                self.registry.update_configuration(
+                    name, lambda _old, new=version: msgspec.structs.replace(new, function=_old.function)
+                )
