@@ -17,8 +17,7 @@ import msgspec
 
 from perdure.api.backing import Called, PlainCall
 from perdure.model.error import ErrorObject, ServiceError, StoreError
-from perdure.model.function import FunctionVersion
-from perdure.server.pools import Pools, gone
+from perdure.server.pools import Pools
 from perdure.service.clock import Clock
 from perdure.service.invocation import Call
 from perdure.store.protocol import Change, Store

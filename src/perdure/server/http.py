@@ -146,5 +146,6 @@ def _check_tls(tls: Tls) -> None:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key)
     except (OSError, ssl.SSLError) as error:
         raise InvalidParameterValue(
-            f"the certificate {tls.certificate} can't be used: {error}", hint="give PEM files of a certificate and its key"
+            f"the certificate {tls.certificate} can't be used: {error}",
+            hint="give PEM files of a certificate and its key",
         ) from None

@@ -108,6 +108,8 @@ class Node:
             if found is None:
                 self.registry.create(version)
             else:
-                self.registry.update_configuration(
-                    name, lambda _old, new=version: msgspec.structs.replace(new, function=_old.function)
-                )
+                self.registry.update_configuration(name, _becomes(version))
+
+
+def _becomes(version: FunctionVersion) -> Callable[[FunctionVersion], FunctionVersion]:
+    return lambda _before: version
