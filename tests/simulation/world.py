@@ -26,7 +26,7 @@ from perdure.service.invocation import Call
 from perdure.service.service import Service
 from perdure.service.starting import StartRequest
 from perdure.store.memory import MemoryStore
-from perdure.store.protocol import Commit, Due, Lease, Page, Query
+from perdure.store.protocol import Change, Commit, Due, Lease, Page, Query, Record
 from perdure.worker.client import InProcessClient
 from perdure.worker.handlers import answer_call, run_and_end
 from simulation.programs import Journalist, Program, interpreter, outcome_of, random_program
@@ -103,6 +103,27 @@ class FaultyStore:
 
     def read_many(self, execution_ids: Sequence[str]) -> dict[str, list[bytes]]:
         answer: dict[str, list[bytes]] = self._call(lambda: self._real.read_many(execution_ids))
+        return answer
+
+    def change(self, changes: Sequence[Change]) -> bool:
+        answer: bool = self._call(lambda: self._real.change(changes), writes=True)
+        return answer
+
+    def record(self, kind: str, key: str) -> Record | None:
+        answer: Record | None = self._call(lambda: self._real.record(kind, key))
+        return answer
+
+    def records(
+        self, kind: str, *, prefix: str = "", after: str | None = None, limit: int = 100, is_reversed: bool = False
+    ) -> list[Record]:
+        read = self._real.records
+        answer: list[Record] = self._call(
+            lambda: read(kind, prefix=prefix, after=after, limit=limit, is_reversed=is_reversed)
+        )
+        return answer
+
+    def records_version(self, kind: str) -> int:
+        answer: int = self._call(lambda: self._real.records_version(kind))
         return answer
 
     def row(self, execution_id: str) -> ExecutionRow | None:

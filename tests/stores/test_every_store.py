@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from perdure.model.error import StoreError
 from perdure.model.execution import ExecutionRow, ExecutionStatus, ParentLink, WaitingOn
 from perdure.model.ids import new_execution_id
-from perdure.store.protocol import Commit, Lease, Query, Store
+from perdure.store.protocol import RECORD_BYTES_MAX, Change, Commit, Lease, Query, Record, Store
 
 T0 = 1_764_547_200_000
 
@@ -359,3 +359,121 @@ def test_a_closed_store_says_so(store: Store) -> None:
 
 def test_a_store_has_a_secret_of_its_own(store: Store) -> None:
     assert len(store.secret) == 32
+
+
+# --- records -----------------------------------------------------------------------------------------------------
+
+
+def _keys(store: Store, **more: Any) -> list[str]:
+    return [record.key for record in store.records("k", **more)]
+
+
+def test_a_record_is_read_as_it_was_written_last(store: Store) -> None:
+    assert store.record("k", "a") is None
+    assert store.change([Change("k", "a", b"one")])
+    first = store.record("k", "a")
+    assert first == Record("k", "a", first.revision if first else 0, b"one")
+    assert store.change([Change("k", "a", b"")])
+    second = store.record("k", "a")
+    assert second is not None
+    assert first is not None
+    assert (second.data, second.revision > first.revision) == (b"", True)
+    assert store.record("other", "a") is None
+
+
+def test_a_change_of_records_is_made_whole_or_not_at_all(store: Store) -> None:
+    assert store.change([Change("k", "a", b"1", 0), Change("k", "b", b"1", 0), Change("l", "c", b"1", 0)])
+    revision = store.records("k")[0].revision
+    before = store.records_version("k")
+    assert not store.change([Change("k", "a", b"2", revision), Change("k", "b", b"2", 0)])
+    assert not store.change([Change("k", "d", b"2"), Change("k", "a", None, revision + 99)])
+    assert not store.change([Change("k", "d", b"2"), Change("k", "missing", None, 1)])
+    assert [record.data for record in store.records("k")] == [b"1", b"1"]
+    assert store.records_version("k") == before
+    assert store.change([Change("k", "a", None, revision), Change("k", "b", b"2", revision), Change("k", "e", None)])
+    assert [(record.key, record.data) for record in store.records("k")] == [("b", b"2")]
+
+
+def test_a_record_that_was_removed_and_made_again_has_another_revision(store: Store) -> None:
+    store.change([Change("k", "a", b"1")])
+    revision = store.records("k")[0].revision
+    store.change([Change("k", "a", None)])
+    store.change([Change("k", "a", b"1")])
+    assert store.records("k")[0].revision > revision
+    assert not store.change([Change("k", "a", b"late", revision)])
+
+
+def test_records_come_by_their_keys_in_pages_in_both_directions(store: Store) -> None:
+    keys = ["a", "a:1", "a:10", "a:2", "ab", "b:1", "é", "\U0001f600"]
+    store.change([Change("k", key, key.encode()) for key in reversed(keys)])
+    assert _keys(store) == keys
+    assert _keys(store, is_reversed=True) == keys[::-1]
+    assert _keys(store, limit=3) == ["a", "a:1", "a:10"]
+    assert _keys(store, limit=3, after="a:10") == ["a:2", "ab", "b:1"]
+    assert _keys(store, prefix="a:") == ["a:1", "a:10", "a:2"]
+    assert _keys(store, prefix="a:", after="a:1") == ["a:10", "a:2"]
+    assert _keys(store, prefix="a:", after="a:2", is_reversed=True) == ["a:10", "a:1"]
+    assert _keys(store, prefix="a:", is_reversed=True, limit=1) == ["a:2"]
+    assert _keys(store, after="a:15") == ["a:2", "ab", "b:1", "é", "\U0001f600"], "it need not exist"
+    assert _keys(store, prefix="b", after="a") == ["b:1"]
+    assert _keys(store, prefix="c") == []
+
+
+def test_the_version_of_a_kind_grows_with_its_changes_alone(store: Store) -> None:
+    assert store.records_version("k") == 0
+    seen = [store.records_version("k")]
+    for changes in (
+        [Change("k", "a", b"1"), Change("k", "b", b"1")],
+        [Change("k", "a", None)],
+        [Change("l", "x", b"1")],
+    ):
+        assert store.change(changes)
+        seen.append(store.records_version("k"))
+    assert seen[0] < seen[1] < seen[2] == seen[3]
+    assert store.records_version("l") > seen[3]
+
+
+def test_a_record_may_be_a_deployment_package_and_not_more(store: Store) -> None:
+    package = bytes(range(256)) * (60 * 4096)
+    assert store.change([Change("code", "sha", package), Change("function", "f", b"{}")])
+    found = store.record("code", "sha")
+    assert found is not None
+    assert found.data == package
+    with pytest.raises(StoreError, match="at most"):
+        store.change([Change("code", "larger", bytes(RECORD_BYTES_MAX + 1))])
+    with pytest.raises(StoreError, match="twice"):
+        store.change([Change("k", "a", b"1"), Change("k", "a", b"2")])
+    with pytest.raises(StoreError, match="key"):
+        store.change([Change("k", "", b"1")])
+
+
+def test_of_many_who_change_one_record_at_once_each_change_counts(store: Store) -> None:
+    store.change([Change("k", "n", b"0")])
+
+    def count() -> None:
+        done = 0
+        while done < 20:
+            record = store.record("k", "n")
+            assert record is not None
+            done += store.change([Change("k", "n", b"%d" % (int(record.data) + 1), record.revision)])
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    record = store.record("k", "n")
+    assert record is not None
+    assert record.data == b"80"
+
+
+def test_a_closed_store_keeps_no_records(store: Store) -> None:
+    store.close()
+    with pytest.raises(StoreError):
+        store.change([Change("k", "a", b"1")])
+    with pytest.raises(StoreError):
+        store.record("k", "a")
+    with pytest.raises(StoreError):
+        store.records("k")
+    with pytest.raises(StoreError):
+        store.records_version("k")

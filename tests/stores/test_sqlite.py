@@ -29,7 +29,7 @@ from perdure.model.ids import new_execution_id
 from perdure.store.memory import MemoryStore
 from perdure.store.open import open_store, sqlite_path
 from perdure.store.packing import pack, unpack
-from perdure.store.protocol import Commit, Query
+from perdure.store.protocol import Change, Commit, Query
 from perdure.store.sqlite import Mode, SqliteStore
 from perdure.store.sqlite.file import APPLICATION_ID
 from perdure.store.sqlite.store import migrations
@@ -106,7 +106,7 @@ def test_a_file_of_a_newer_version_is_refused(path: Path) -> None:
     with sqlite3.connect(path) as raw:
         raw.execute("PRAGMA user_version = 99")
     raw.close()
-    with pytest.raises(StoreTooNew, match="has format 99; this version of perdure reads up to 1"):
+    with pytest.raises(StoreTooNew, match="has format 99; this version of perdure reads up to 2"):
         SqliteStore(path)
 
 
@@ -137,7 +137,7 @@ def test_a_damaged_file_is_refused(path: Path) -> None:
 
 
 def test_a_migrated_file_and_a_fresh_one_are_the_same(path: Path, tmp_path: Path) -> None:
-    """One migration today; the test holds for those to come: each applied to the file that the ones before made."""
+    """Each is applied to the file that the ones before made."""
     SqliteStore(path).close()
     old = tmp_path / "old.db"
     with sqlite3.connect(old, isolation_level=None) as raw:
@@ -223,6 +223,31 @@ def test_operators_read_and_append_beside_the_owner_and_ring_its_bell(store: Sql
     assert store.read(_id()) == [b"1", b"2"]
     assert store.append([Commit(_id(), 2, b"late")]) == [False]
     operator.close()
+
+
+def test_records_that_another_process_changes_are_seen_at_once(store: SqliteStore, path: Path) -> None:
+    store.change([Change("k", "a", b"1")])
+    operator = SqliteStore(path, Mode.OPERATE)
+    before = store.records_version("k")
+    assert operator.change([Change("k", "a", b"2"), Change("k", "b", b"2")])
+    assert store.records_version("k") > before
+    assert [record.data for record in store.records("k")] == [b"2", b"2"]
+    operator.close()
+    with pytest.raises(StoreReadOnly, match="was opened for reading"):
+        SqliteStore(path, Mode.READ).change([Change("k", "a", b"3")])
+
+
+def test_a_file_of_the_first_format_gets_its_records(path: Path) -> None:
+    with sqlite3.connect(path, isolation_level=None) as raw:
+        raw.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        raw.executescript(migrations()[0])
+        raw.execute("INSERT INTO meta VALUES ('secret', zeroblob(32))")
+        raw.execute("PRAGMA user_version = 1")
+    raw.close()
+    store = SqliteStore(path)
+    assert store.change([Change("k", "a", b"1")])
+    assert store.secret == bytes(32)
+    store.close()
 
 
 def test_a_ring_from_nobody_we_know_does_no_harm(store: SqliteStore, path: Path) -> None:
@@ -319,7 +344,7 @@ def test_the_write_ahead_log_is_reserved_once_it_is_worth_it(store: SqliteStore,
 _CRASH = """
 import os, sys
 from perdure.store.sqlite import SqliteStore
-from perdure.store.protocol import Commit
+from perdure.store.protocol import Change, Commit
 from perdure.model.execution import ExecutionRow, ExecutionStatus
 from perdure.model.ids import new_execution_id
 store = SqliteStore(sys.argv[1])
@@ -373,6 +398,10 @@ def test_no_query_reads_what_it_is_not_asked_for(store: SqliteStore) -> None:
     store.due(9, None, 9)
     store.expired(9, 9)
     store.open_callbacks(9, None, 9)
+    store.record("k", "a")
+    store.records("k", prefix="a", after="b")
+    store.records("k", prefix="a", is_reversed=True)
+    store.records_version("k")
     for query in (
         Query(now_ms=1),
         Query(now_ms=1, function="fn", after=_id()),
@@ -382,7 +411,7 @@ def test_no_query_reads_what_it_is_not_asked_for(store: SqliteStore) -> None:
     ):
         store.search(query)
     reader.set_trace_callback(None)
-    assert len(statements) == 13
+    assert len(statements) == 17
     for sql in statements:
         plan = " ".join(row[3] for row in store._writer.execute(f"EXPLAIN QUERY PLAN {sql}"))
         assert "TEMP B-TREE" not in plan, (sql, plan)

@@ -13,7 +13,19 @@ from msgspec.structs import replace
 
 from perdure.model.error import StoreError
 from perdure.model.execution import ExecutionRow
-from perdure.store.protocol import SECRET_BYTES, Commit, Due, Lease, Page, Query
+from perdure.store.protocol import (
+    PAGE_DEFAULT,
+    SECRET_BYTES,
+    Change,
+    Commit,
+    Due,
+    Lease,
+    Page,
+    Query,
+    Record,
+    check_changes,
+    key_range,
+)
 
 
 class MemoryStore:
@@ -28,6 +40,8 @@ class MemoryStore:
         self._names: dict[tuple[str, str], str] = {}
         self._ids: list[str] = []
         self._wakes: list[tuple[int, str]] = []
+        self._records: dict[str, dict[str, Record]] = {}
+        self._record_versions: dict[str, int] = {}
         self._listeners: list[Callable[[str], None]] = []
         self._is_open = True
 
@@ -167,6 +181,50 @@ class MemoryStore:
                     del self._names[row.function, row.name]
                 del self._ids[bisect_left(self._ids, execution_id)]
                 del self._journals[execution_id]
+
+    def change(self, changes: Sequence[Change]) -> bool:
+        check_changes(changes)
+        with self._lock:
+            self._check_open()
+            for change in changes:
+                record = self._records.get(change.kind, {}).get(change.key)
+                if change.expected is not None and change.expected != (record.revision if record else 0):
+                    return False
+            version = 1 + max(self._record_versions.values(), default=0)
+            for change in changes:
+                records = self._records.setdefault(change.kind, {})
+                if change.data is None:
+                    records.pop(change.key, None)
+                else:
+                    records[change.key] = Record(change.kind, change.key, version, change.data)
+                self._record_versions[change.kind] = version
+            return True
+
+    def record(self, kind: str, key: str) -> Record | None:
+        with self._lock:
+            self._check_open()
+            return self._records.get(kind, {}).get(key)
+
+    def records(
+        self,
+        kind: str,
+        *,
+        prefix: str = "",
+        after: str | None = None,
+        limit: int = PAGE_DEFAULT,
+        is_reversed: bool = False,
+    ) -> list[Record]:
+        low, high = key_range(prefix, after, is_reversed=is_reversed)
+        with self._lock:
+            self._check_open()
+            records = self._records.get(kind, {})
+            keys = sorted((key for key in records if low <= key < high), reverse=is_reversed)
+            return [records[key] for key in keys[:limit]]
+
+    def records_version(self, kind: str) -> int:
+        with self._lock:
+            self._check_open()
+            return self._record_versions.get(kind, 0)
 
     def listen(self, changed: Callable[[str], None]) -> None:
         self._listeners.append(changed)

@@ -2,7 +2,10 @@
 
 A store keeps, for each execution, a journal (rows numbered from 1, never changed) and one row of the `executions`
 table. An append says which number it expects to get; a second writer of the same number loses, reads what it missed,
-and decides again. That, with the epoch in every checkpoint token, is all the concurrency control there is.
+and decides again. That, with the epoch in every checkpoint token, is all the concurrency control of executions.
+
+Beside them it keeps records: documents under a kind and a key (functions, versions, access keys, …), read often and
+changed seldom, by compare-and-set on their revisions.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +19,8 @@ from perdure.model.execution import ExecutionRow, ExecutionStatus, WaitingOn
 PAGE_DEFAULT: Final = 100
 PAGE_MAX: Final = 1000
 SECRET_BYTES: Final = 32
+RECORD_BYTES_MAX: Final = 64 * 1024 * 1024
+"""A deployment package of 50 MiB, as the Lambda API takes it, with some room."""
 
 
 class Commit(msgspec.Struct, frozen=True, gc=False):
@@ -77,7 +82,64 @@ class Page(msgspec.Struct, frozen=True):
     marker: str | None = None
 
 
-class Store(Protocol):
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """A document under its kind and key. `revision` is the number of the change that wrote it: it never comes twice."""
+
+    kind: str
+    key: str
+    revision: int
+    data: bytes
+
+
+class Change(msgspec.Struct, frozen=True, gc=False):
+    """What a record shall be; with `data` None it shall not be.
+
+    `expected` is the revision it must have now, 0 for one that must not exist, None whatever there is. A key is not
+    empty and has no U+10FFFF; the data are at most `RECORD_BYTES_MAX`.
+    """
+
+    kind: str
+    key: str
+    data: bytes | None
+    expected: int | None = None
+
+
+class Records(Protocol):
+    """The records of a store. All calls may be made from any thread; they raise StoreError."""
+
+    def change(self, changes: Sequence[Change]) -> bool:
+        """Make all changes of records durable in one transaction; False, and none is made, if an expectation fails.
+
+        No record may occur twice in `changes`.
+        """
+        ...
+
+    def record(self, kind: str, key: str) -> Record | None:
+        """One record; None if there is none."""
+        ...
+
+    def records(
+        self,
+        kind: str,
+        *,
+        prefix: str = "",
+        after: str | None = None,
+        limit: int = PAGE_DEFAULT,
+        is_reversed: bool = False,
+    ) -> list[Record]:
+        """At most `limit` records whose keys begin with `prefix`, by the code points of their keys, beginning after the
+        key `after` (before it if `is_reversed`), which need not exist."""
+        ...
+
+    def records_version(self, kind: str) -> int:
+        """The number of the last change of any record of this kind, by whatever process; 0 if there was none.
+
+        Cheap: who keeps records in memory asks it before trusting them.
+        """
+        ...
+
+
+class Store(Records, Protocol):
     """All calls may be made from any thread. They raise StoreError; nothing of a failed append was kept."""
 
     @property
@@ -158,3 +220,25 @@ class Store(Protocol):
     def close(self) -> None:
         """Give everything back. Calls after it raise StoreError."""
         ...
+
+
+def key_range(prefix: str, after: str | None, *, is_reversed: bool) -> tuple[str, str]:
+    """The first key that a page of records may have, and the first behind it that it may not have."""
+    low, high = prefix, prefix + "\U0010ffff"
+    if after is None:
+        return low, high
+    return (low, min(high, after)) if is_reversed else (max(low, after + "\0"), high)
+
+
+def check_changes(changes: Sequence[Change]) -> None:
+    """StoreError if a record occurs twice, has no key, or is too large."""
+    if len({(change.kind, change.key) for change in changes}) != len(changes):
+        raise StoreError("one change of records names the same record twice")
+    for change in changes:
+        if not change.key or "\U0010ffff" in change.key:
+            raise StoreError(f"a record of the kind {change.kind!r} can't have the key {change.key!r}")
+        if change.data is not None and len(change.data) > RECORD_BYTES_MAX:
+            raise StoreError(
+                f"the record {change.key!r} of the kind {change.kind!r} has {len(change.data)} bytes; "
+                f"at most {RECORD_BYTES_MAX} can be kept"
+            )

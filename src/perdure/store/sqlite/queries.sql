@@ -97,3 +97,31 @@ SELECT value FROM meta WHERE key = ?
 
 -- name: set_meta
 INSERT OR IGNORE INTO meta (key, value) VALUES (?, ?)
+
+-- name: record
+SELECT key, revision, data FROM records WHERE kind = ? AND key = ?
+
+-- name: records
+SELECT key, revision, data FROM records WHERE kind = ? AND key >= ? AND key < ? ORDER BY key LIMIT ?
+
+-- name: records_reversed
+SELECT key, revision, data FROM records WHERE kind = ? AND key >= ? AND key < ? ORDER BY key DESC LIMIT ?
+
+-- name: record_revision
+SELECT revision FROM records WHERE kind = ? AND key = ?
+
+-- name: put_record
+INSERT INTO records (kind, key, revision, data) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (kind, key) DO UPDATE SET revision = ?3, data = ?4
+
+-- name: delete_record
+DELETE FROM records WHERE kind = ? AND key = ?
+
+-- name: next_record_version
+SELECT coalesce(max(version), 0) + 1 FROM record_kinds
+
+-- name: records_version
+SELECT version FROM record_kinds WHERE kind = ?
+
+-- name: put_records_version
+INSERT INTO record_kinds (kind, version) VALUES (?1, ?2) ON CONFLICT (kind) DO UPDATE SET version = ?2

@@ -20,7 +20,20 @@ from perdure.model.execution import ExecutionRow, ExecutionStatus, ParentLink, W
 from perdure.model.ids import LATEST, execution_key, execution_text
 from perdure.store import queries
 from perdure.store.group import GroupCommit
-from perdure.store.protocol import SECRET_BYTES, Commit, Due, Lease, Page, Query
+from perdure.store.protocol import (
+    PAGE_DEFAULT,
+    SECRET_BYTES,
+    Change,
+    Commit,
+    Due,
+    Lease,
+    Page,
+    Query,
+    Record,
+    check_changes,
+    key_range,
+)
+from perdure.store.sqlite.changing import change_records
 from perdure.store.sqlite.file import (
     APPLICATION_ID,
     BUSY_TIMEOUT_MS,
@@ -204,8 +217,7 @@ class SqliteStore:
         """One transaction for all; called by one thread at a time."""
         if not commits:
             return []
-        if self._mode is Mode.READ:
-            raise StoreReadOnly(f"{self.path} was opened for reading")
+        self._check_writable()
         with self._lock, self._errors:
             self._check_open()
             self._flushes += 1
@@ -305,6 +317,13 @@ class SqliteStore:
                     self._writer.execute(self._sql["delete_journal"], (key, seq))
                     if seq == 0:
                         self._writer.execute(self._sql["delete_execution"], (key,))
+
+    def change(self, changes: Sequence[Change]) -> bool:
+        self._check_writable()
+        check_changes(changes)
+        with self._lock, self._errors:
+            self._check_open()
+            return change_records(self._writer, self._sql, self._transaction, changes)
 
     # --- reading ---------------------------------------------------------------------------------------------
 
@@ -414,6 +433,33 @@ class SqliteStore:
 
     def expired(self, now_ms: int, limit: int) -> list[str]:
         return [execution_text(key) for (key,) in self._read(self._sql["expired"], (now_ms, limit))]
+
+    def record(self, kind: str, key: str) -> Record | None:
+        rows = self._read(self._sql["record"], (kind, key))
+        return Record(kind, *rows[0]) if rows else None
+
+    def records(
+        self,
+        kind: str,
+        *,
+        prefix: str = "",
+        after: str | None = None,
+        limit: int = PAGE_DEFAULT,
+        is_reversed: bool = False,
+    ) -> list[Record]:
+        values = (kind, *key_range(prefix, after, is_reversed=is_reversed), limit)
+        return [
+            Record(kind, *row)
+            for row in self._read(self._sql["records_reversed" if is_reversed else "records"], values)
+        ]
+
+    def records_version(self, kind: str) -> int:
+        rows = self._read(self._sql["records_version"], (kind,))
+        return rows[0][0] if rows else 0
+
+    def _check_writable(self) -> None:
+        if self._mode is Mode.READ:
+            raise StoreReadOnly(f"{self.path} was opened for reading")
 
     def _check_open(self) -> None:
         if not self._is_open:
