@@ -11,10 +11,11 @@ MAY_IMPORT = {
     "engine": {"model"},
     "store": {"model"},
     "service": {"engine", "store", "model"},
+    "identity": {"store", "wire", "model"},
     "sdk": {"model", "wire", "sdk (public modules)"},
     "sdk (public modules)": {"model", "wire", "sdk", "worker"},
     "worker": {"service", "sdk", "sdk (public modules)", "engine", "store", "model"},
-    "cli": {"worker", "service", "sdk", "sdk (public modules)", "engine", "store", "wire", "model"},
+    "cli": {"worker", "identity", "service", "sdk", "sdk (public modules)", "engine", "store", "wire", "model"},
 }
 """The package itself offers `perdure.open`, which loads the worker when it is first used."""
 

@@ -30,6 +30,7 @@ PRESIGNED_EXPIRES_S_MAX: Final = 604_800
 
 _TIME_FORM: Final = "%Y%m%dT%H%M%SZ"
 _TIME: Final = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z", re.ASCII)
+_KEY_ID: Final = re.compile(r"\w{1,128}", re.ASCII)
 _SIGNATURE: Final = re.compile(r"[0-9a-f]{64}")
 _ADDED_ON_THE_WAY: Final = frozenset({"x-amz-cf-id", "x-amz-user-agent"})
 """Headers that proxies and browsers add behind the signer's back, and that mean nothing here."""
@@ -139,6 +140,8 @@ def _claim(
     if len(scope) != 5 or scope[4] != "aws4_request":
         raise IncompleteSignature(f"Credential must be KEY/DAY/REGION/SERVICE/aws4_request, not {credential[:120]!r}")
     key_id, day, region, service, _ = scope
+    if not _KEY_ID.fullmatch(key_id):
+        raise IncompleteSignature(f"the key in Credential must be letters and digits, not {key_id[:40]!r}")
     if service != SERVICE:
         raise IncompleteSignature(f"Credential should be scoped to the service '{SERVICE}', not {service[:40]!r}")
     if not _SIGNATURE.fullmatch(signature):
