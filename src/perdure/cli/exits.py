@@ -42,6 +42,7 @@ class CliError(Exception):
 _EXITS: Final[tuple[tuple[type[Exception], Exit], ...]] = (
     (err.ResourceNotFound, Exit.NOT_FOUND),
     (err.StoreReadOnly, Exit.DENIED),
+    (err.AccessDenied, Exit.DENIED),
     (err.NotAStore, Exit.USAGE),
     (err.StoreError, Exit.CONFLICT),
     (err.ExecutionAlreadyStarted, Exit.CONFLICT),

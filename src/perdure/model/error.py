@@ -160,6 +160,48 @@ class AccessDenied(ServiceError):
     http_status = 403
 
 
+class MissingAuthentication(ServiceError):
+    """The request is not signed, and has to be."""
+
+    code = "MissingAuthenticationTokenException"
+    http_status = 403
+
+
+class IncompleteSignature(ServiceError):
+    """The request is signed in a way that can't be read."""
+
+    code = "IncompleteSignatureException"
+    http_status = 403
+
+
+class UnrecognizedClient(ServiceError):
+    """No such access key, or one that has been disabled."""
+
+    code = "UnrecognizedClientException"
+    http_status = 403
+
+
+class InvalidSignature(ServiceError):
+    """The signature is not that of this request, or its time is not now."""
+
+    code = "InvalidSignatureException"
+    http_status = 403
+
+
+class ExpiredToken(ServiceError):
+    """The access key, or the temporary credentials, have come to their end."""
+
+    code = "ExpiredTokenException"
+    http_status = 403
+
+
+class AccessDenied(ServiceError):
+    """The caller is known and may not do this."""
+
+    code = "AccessDeniedException"
+    http_status = 403
+
+
 class StoreError(ServiceError):
     """The root of what goes wrong beneath the service: the store could not do what it was asked for.
 
