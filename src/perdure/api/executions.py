@@ -150,7 +150,7 @@ def list_by_function(backing: Backing, request: Request) -> Message:
         started_from_ms=given.get("StartedAfter"),
         started_until_ms=given.get("StartedBefore"),
         is_oldest_first=given.get("ReverseOrder", False),
-        after=_execution_marker(given.get("Marker")),
+        after=execution_marker(given.get("Marker")),
         limit=given.get("MaxItems") or PAGE_DEFAULT,
     )
     return listed(backing, query)
@@ -165,7 +165,8 @@ def listed(backing: Backing, query: Query) -> Message:
     return ready(body)
 
 
-def _execution_marker(marker: str | None) -> str | None:
+def execution_marker(marker: str | None) -> str | None:
+    """The execution that a page of a list goes on after."""
     if not marker:
         return None
     try:

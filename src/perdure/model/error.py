@@ -153,13 +153,6 @@ class UnknownOperation(ServiceError):
     http_status = 404
 
 
-class AccessDenied(ServiceError):
-    """Who asks may not do this."""
-
-    code = "AccessDeniedException"
-    http_status = 403
-
-
 class MissingAuthentication(ServiceError):
     """The request is not signed, and has to be."""
 
