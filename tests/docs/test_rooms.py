@@ -17,7 +17,6 @@ MAY_IMPORT = {
     "worker": {"service", "sdk", "sdk (public modules)", "engine", "store", "model"},
     "api": {"service", "engine", "store", "wire", "model", "identity"},
     "identity": {"store", "wire", "model"},
-    "runtimes": {"service", "engine", "store", "wire", "model"},
     "server": {
         "api",
         "identity",

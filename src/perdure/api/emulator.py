@@ -1,6 +1,6 @@
 """Routes that only the official local server has: SAM and the official test tools use them.
 
-Source: aws-durable-execution-sdk-python-testing 1.4, its web server's routes; SAM CLI, its client of an external emulator.
+Source: aws-durable-execution-sdk-python-testing 1.4, routes of its web server; SAM CLI, client of an external emulator.
 """
 
 from typing import Any, Final

@@ -5,6 +5,7 @@ Source of names and defaults: Lambda API 2015-03-31, shapes FunctionConfiguratio
 
 import base64
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
