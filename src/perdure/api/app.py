@@ -9,7 +9,7 @@ import inspect
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Final, TypeAlias, TypeVar, cast
 from urllib.parse import parse_qsl
 
@@ -315,7 +315,7 @@ class _Incoming:
         except ValueError:  # UnicodeDecodeError is one
             raise InvalidParameterValue("the request's query can't be read: it must be UTF-8 text, escaped") from None
 
-    async def chunks(self) -> Any:
+    async def chunks(self) -> AsyncIterator[bytes]:
         while not self.is_read:
             message = await self._receive()
             if message["type"] == "http.disconnect":

@@ -107,6 +107,26 @@ class Service:
         )
         return self._loop.do(execution_id, command, _checkpointed)
 
+    def checkpoint_told(
+        self,
+        execution_id: str,
+        token: cmd.Token,
+        updates: Sequence[OperationUpdate],
+        client_token: str | None,
+        told: Callable[[Checkpointed | Exception | None], None],
+        *,
+        waits: bool = False,
+    ) -> bool:
+        """The same without waiting for the disk: `told` is called, perhaps in another thread, with what it returns.
+
+        If it `waits` all the same, `told` is called here. False if it must be asked for with `checkpoint` after all; so
+        it must if `told` is given None.
+        """
+        command = cmd.Checkpoint(
+            token=token, updates=updates, resolve=self.functions.chained, client_token=client_token
+        )
+        return self._loop.do_told(execution_id, command, _checkpointed, told, waits=waits)
+
     def state_page(
         self, execution_id: str, token: cmd.Token, marker: int = 0, limit: int = PAGE_MAX
     ) -> tuple[list[Operation], int | None]:
