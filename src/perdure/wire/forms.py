@@ -29,7 +29,7 @@ class Seconds:
     def read(self, value: Any, where: str) -> int:
         if isinstance(value, str):
             return IsoText().read(value, where)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < SECONDS_END:
             raise InvalidParameterValue(f"{where} must be a number of seconds, not {value!r:.80}")
         return round(value * 1000)
 
@@ -58,7 +58,7 @@ class IsoText:
             at = datetime.fromisoformat(value)
         except (TypeError, ValueError):
             raise InvalidParameterValue(f"{where} must be an ISO 8601 time, not {value!r:.80}") from None
-        return round((at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp() * 1000)
+        return to_ms(at)
 
 
 class AnyTime(Milliseconds):

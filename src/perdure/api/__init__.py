@@ -1,0 +1,1 @@
+"""The HTTP face of the service: the Lambda API, as AWS's clients call it."""

@@ -1,0 +1,76 @@
+"""What stands behind the API: the rooms that its handlers ask."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from perdure.model.function import FunctionVersion
+from perdure.model.ids import Home
+from perdure.service.service import Service
+from perdure.store.protocol import Store
+
+if TYPE_CHECKING:
+    from perdure.service.registry import Registry
+
+
+class PlainCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A call of a function that is not durable. `payload` is JSON, or empty; `client_context` is base64."""
+
+    version: FunctionVersion
+    request_id: str
+    payload: bytes = b""
+    client_context: str | None = None
+    tenant_id: str | None = None
+    trace_header: str | None = None
+
+
+class Called(msgspec.Struct, frozen=True):
+    """How it ended: what the function returned, or an error's document; `log_tail` is the end of its log, if asked."""
+
+    payload: bytes
+    is_error: bool = False
+    log_tail: bytes | None = None
+
+
+class Calling(Protocol):
+    """Calls functions that are not durable."""
+
+    def call(self, call: PlainCall) -> "Future[Called]":
+        """Begin a call; TooManyRequests if there is no capacity for it."""
+        ...
+
+    def accept(self, call: PlainCall) -> None:
+        """Keep a call on disk, to be made soon; it is made again if it fails."""
+        ...
+
+
+class Backing:
+    """The service with its registry, and all else that handlers of the API ask.
+
+    `lambda_endpoint` is where functions are that nobody has registered.
+    """
+
+    def __init__(
+        self,
+        *,
+        service: Service,
+        registry: "Registry",
+        store: Store,
+        home: Home,
+        calling: Calling,
+        runtimes: frozenset[str] = frozenset(),
+        check_package: Callable[[bytes], None] = lambda _package: None,
+        sync_wait_s: float = 900.0,
+        lambda_endpoint: str | None = None,
+    ) -> None:
+        self.service = service
+        self.registry = registry
+        self.store = store
+        self.home = home
+        self.calling = calling
+        self.runtimes = runtimes
+        self.check_package = check_package
+        self.sync_wait_s = sync_wait_s
+        self.lambda_endpoint = lambda_endpoint
