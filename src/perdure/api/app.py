@@ -196,6 +196,7 @@ class App:
                 function=caller.function,
                 is_gone=incoming.is_gone,
                 trace_header=headers.get("x-amzn-trace-id"),
+                authorize=self._access.authorizer(caller),
             )
             outcome = ServiceError.code
             try:

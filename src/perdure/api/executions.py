@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
+from msgspec import structs
 
 from perdure.api.backing import Backing
 from perdure.api.request import Handler, Request
 from perdure.engine import tokens
-from perdure.engine.commands import Token
-from perdure.model.error import InvalidParameterValue, ResourceNotFound
+from perdure.engine.commands import Resolve, Target, Token
+from perdure.model.error import AccessDenied, ErrorObject, InvalidParameterValue, ResourceNotFound
 from perdure.model.execution import ExecutionStatus
 from perdure.model.ids import ExecutionArn, FunctionReference, execution_key
 from perdure.model.operation import Operation, OperationUpdate
@@ -58,6 +59,7 @@ async def checkpoint(backing: Backing, request: Request) -> Message:
         raise InvalidParameterValue(f"Updates must be a list, not {found!r:.80}")
     updates = [UPDATE.read(one, API, f"Updates[{at}]") for at, one in enumerate(found)]
     client_token = given.get("ClientToken")
+    resolve = _resolver(backing, request)
     service = backing.service
     is_small = len(updates) <= SMALL_UPDATES_MAX
     backing.checkpoints += 1
@@ -65,16 +67,21 @@ async def checkpoint(backing: Backing, request: Request) -> Message:
         answer: Checkpointed | None = None
         if is_small:
             await asyncio.sleep(0)  # those that came with it are counted, too
-            answer = await _committed(backing, execution_id, token, updates, client_token)
+            answer = await _committed(backing, execution_id, token, updates, client_token, resolve)
         if answer is None:
-            answer = await asyncio.to_thread(service.checkpoint, execution_id, token, updates, client_token)
+            answer = await asyncio.to_thread(service.checkpoint, execution_id, token, updates, client_token, resolve)
     finally:
         backing.checkpoints -= 1
     return _checkpointed(backing, key, answer)
 
 
 async def _committed(
-    backing: Backing, execution_id: str, token: Token, updates: Sequence[OperationUpdate], client_token: str | None
+    backing: Backing,
+    execution_id: str,
+    token: Token,
+    updates: Sequence[OperationUpdate],
+    client_token: str | None,
+    resolve: Resolve | None,
 ) -> Checkpointed | None:
     """The answer to a checkpoint; None if it needs a thread, because it has to wait for somebody or has effects."""
     loop = asyncio.get_running_loop()
@@ -89,9 +96,34 @@ async def _committed(
 
     here = threading.get_ident()
     is_alone = backing.checkpoints == 1
-    if not backing.service.checkpoint_told(execution_id, token, updates, client_token, told, waits=is_alone):
+    if not backing.service.checkpoint_told(
+        execution_id, token, updates, client_token, told, resolve=resolve, waits=is_alone
+    ):
         return None
     return await answered
+
+
+def _resolver(backing: Backing, request: Request) -> Resolve | None:
+    """What looks up the targets of chained invokes for a caller who may not invoke every function.
+
+    Source: IAM, lambda:InvokeFunction is checked for the role of the calling function.
+    """
+    authorize = request.authorize
+    if authorize is None:
+        return None
+
+    def resolve(update: OperationUpdate) -> Target:
+        target = backing.registry.chained(update)
+        if target.refusal is not None or update.function_name is None:
+            return target
+        reference = FunctionReference.parse(update.function_name)
+        try:
+            authorize("lambda:InvokeFunction", backing.home.function_arn(reference.name, reference.qualifier))
+        except AccessDenied as denied:
+            return structs.replace(target, refusal=ErrorObject(denied.message, denied.code))
+        return target
+
+    return resolve
 
 
 def _tell(answered: "asyncio.Future[Checkpointed | None]", answer: Checkpointed | Exception | None) -> None:
