@@ -12,12 +12,12 @@ MAY_IMPORT = {
     "engine": {"model"},
     "store": {"model"},
     "service": {"engine", "store", "model"},
+    "runtimes": {"service", "engine", "store", "wire", "model"},
     "sdk": {"model", "wire", "sdk (public modules)"},
     "sdk (public modules)": {"model", "wire", "sdk", "worker"},
     "worker": {"service", "sdk", "sdk (public modules)", "engine", "store", "model"},
     "api": {"service", "engine", "store", "wire", "model", "identity"},
     "identity": {"store", "wire", "model"},
-    "runtimes": {"service", "engine", "store", "wire", "model"},
     "server": {
         "api",
         "identity",

@@ -9,17 +9,21 @@ import inspect
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Final, TypeAlias, TypeVar, cast
 from urllib.parse import parse_qsl
 
 import msgspec
 
-from perdure.api import callbacks, executions, invoke
+from perdure.api import callbacks, executions, functions, invoke, policies, settings, tags, versions
+from perdure.api.access import Access
 from perdure.api.backing import Backing
 from perdure.api.errors import error_answer
 from perdure.api.request import Answer, Handler, Request
 from perdure.api.routes import Found, Routes
+from perdure.identity.actions import Need
+from perdure.identity.audit import OK
+from perdure.identity.callers import Caller
 from perdure.model.error import (
     InvalidParameterValue,
     RequestTooLarge,
@@ -28,6 +32,7 @@ from perdure.model.error import (
     UnknownOperation,
 )
 from perdure.wire.api import Message, Operation, Pairs, lambda_api
+from perdure.wire.table import Json
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -79,6 +84,9 @@ class RawRoute(msgspec.Struct, frozen=True, kw_only=True):
     handler: RawHandler
     action: str
     body_bytes_max: int = BODY_BYTES_MAX
+    is_audited: bool = False
+    is_open: bool = False
+    """Answered to anybody who can reach the server."""
 
 
 class _Route(msgspec.Struct, frozen=True):
@@ -86,16 +94,30 @@ class _Route(msgspec.Struct, frozen=True):
     handler: Handler
 
 
-HANDLERS: Final[dict[str, Handler]] = {**executions.OPERATIONS, **callbacks.OPERATIONS, **invoke.OPERATIONS}
+HANDLERS: Final[dict[str, Handler]] = {
+    **executions.OPERATIONS,
+    **callbacks.OPERATIONS,
+    **invoke.OPERATIONS,
+    **functions.OPERATIONS,
+    **versions.OPERATIONS,
+    **policies.OPERATIONS,
+    **settings.OPERATIONS,
+    **tags.OPERATIONS,
+}
 
 
 class App:
     """Serves `backing` over ASGI."""
 
     def __init__(
-        self, backing: Backing, handlers: Mapping[str, Handler] = HANDLERS, routes: tuple[RawRoute, ...] = ()
+        self,
+        backing: Backing,
+        access: Access,
+        handlers: Mapping[str, Handler] = HANDLERS,
+        routes: Iterable[RawRoute] = (),
     ) -> None:
         self._backing = backing
+        self._access = access
         self._routes: Routes[_Route | RawRoute] = Routes()
         for name, handler in handlers.items():
             operation = lambda_api().operations[name]
@@ -128,7 +150,10 @@ class App:
         except Exception:
             log.exception("a request met an error of the server's own", extra={"request": request_id, "route": name})
             answer = error_answer(ServiceError("the server met an error of its own", hint=f"its log has {request_id}"))
-        await _send(send, answer, request_id, is_body_left=not incoming.is_read)
+        try:
+            await _send(send, answer, request_id, is_body_left=not incoming.is_read)
+        except (RuntimeError, OSError) as error:  # what the server's transports raise once they are closed
+            log.debug("a client went away before its answer", extra={"request": request_id, "error": str(error)})
         if log.isEnabledFor(logging.INFO):
             taken_ms = round((time.perf_counter() - began) * 1000, 2)
             facts = {"request": request_id, "route": name, "status": answer.status, "duration_ms": taken_ms}
@@ -156,21 +181,53 @@ class App:
         headers = incoming.headers
         if operation.name == "Invoke":
             invoke.check_media_type(headers.get("content-type"))
+        self._access.check_signed(headers, incoming.query_string)
         limit = _limit_of(operation.name, headers)
         body = await self._body(incoming, limit)
         try:
+            caller = self._caller(incoming, body)
             parameters = operation.read_request(found.path, incoming.query(), headers, body)
+            need = await self._permitted(caller, operation.name, parameters)
             request = Request(
                 operation=operation.name,
                 parameters=parameters,
                 request_id=request_id,
+                caller=caller.shown,
+                function=caller.function,
                 is_gone=incoming.is_gone,
                 trace_header=headers.get("x-amzn-trace-id"),
+                authorize=self._access.authorizer(caller),
             )
-            answer: Answer = await self._handled(route.handler, request)
+            outcome = ServiceError.code
+            try:
+                answer: Answer = await self._handled(route.handler, request)
+                outcome = OK
+            except ServiceError as error:
+                outcome = error.code
+                raise
+            finally:
+                if need is not None and need.is_audited:
+                    now_ms = self._backing.service.clock.now_ms()
+                    self._access.record(caller, need, operation.name, parameters, request_id, outcome, now_ms)
         finally:
             self._give_back(len(body))
         return answer if isinstance(answer, Message) else operation.write_answer(answer)
+
+    def _caller(self, incoming: "_Incoming", body: bytes) -> Caller:
+        return self._access.caller(
+            incoming.method,
+            incoming.raw_path,
+            incoming.query_string,
+            incoming.headers,
+            body,
+            incoming.peer,
+            is_secure=incoming.is_secure,
+        )
+
+    async def _permitted(self, caller: Caller, operation: str, parameters: Json) -> Need | None:
+        if operation.startswith("SendDurableExecutionCallback"):  # the store says whose it is
+            return await asyncio.to_thread(self._access.permit, self._backing, caller, operation, parameters)
+        return self._access.permit(self._backing, caller, operation, parameters)
 
     async def _handled(self, handler: Callable[[Backing, R], A | Awaitable[A]], request: R) -> A:
         """What the handler answers: an `async def` on the loop, a `def` in a thread."""
@@ -182,9 +239,20 @@ class App:
     async def _answer_raw(
         self, route: RawRoute, path: Mapping[str, str], incoming: "_Incoming", request_id: str
     ) -> Message:
+        if not route.is_open:
+            self._access.check_signed(incoming.headers, incoming.query_string)
         body = await self._body(incoming, route.body_bytes_max)
         try:
+            shown_caller = "anonymous"
+            if not route.is_open:
+                caller = self._caller(incoming, body)
+                shown_caller = caller.shown
+                need = self._access.permit_own(caller, route.action, is_audited=route.is_audited)
+                if need.is_audited:
+                    now_ms = self._backing.service.clock.now_ms()
+                    self._access.record(caller, need, route.action, dict(path), request_id, OK, now_ms)
             request = RawRequest(
+                caller=shown_caller,
                 method=incoming.method,
                 raw_path=incoming.raw_path,
                 path=path,
@@ -237,7 +305,10 @@ class _Incoming:
         self.raw_path = raw_path.partition(b"?")[0].decode("latin-1")
         self.headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         self.query_string: str = scope["query_string"].decode("latin-1")
-        self.is_read = False
+        client = scope.get("client")
+        self.peer: str | None = client[0] if client else None
+        self.is_secure: bool = scope.get("scheme") == "https"
+        self.is_read = self.headers.get("content-length", "0") == "0" and "transfer-encoding" not in self.headers
         self._receive = receive
 
     def announced_bytes(self) -> int | None:
@@ -257,7 +328,7 @@ class _Incoming:
         except ValueError:  # UnicodeDecodeError is one
             raise InvalidParameterValue("the request's query can't be read: it must be UTF-8 text, escaped") from None
 
-    async def chunks(self) -> Any:
+    async def chunks(self) -> AsyncIterator[bytes]:
         while not self.is_read:
             message = await self._receive()
             if message["type"] == "http.disconnect":

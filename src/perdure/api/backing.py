@@ -47,7 +47,10 @@ class Calling(Protocol):
 
 
 class Backing:
-    """The service with its registry, and all else that handlers of the API ask."""
+    """The service with its registry, and all else that handlers of the API ask.
+
+    `lambda_endpoint` is where functions are that nobody has registered.
+    """
 
     def __init__(
         self,
@@ -60,6 +63,7 @@ class Backing:
         runtimes: frozenset[str] = frozenset(),
         check_package: Callable[[bytes], None] = lambda _package: None,
         sync_wait_s: float = 900.0,
+        lambda_endpoint: str | None = None,
     ) -> None:
         self.service = service
         self.registry = registry
@@ -69,3 +73,6 @@ class Backing:
         self.runtimes = runtimes
         self.check_package = check_package
         self.sync_wait_s = sync_wait_s
+        self.lambda_endpoint = lambda_endpoint
+        self.checkpoints = 0
+        """Checkpoints that are under way; only the loop changes it."""

@@ -5,15 +5,20 @@ Source of names and defaults: Lambda API 2015-03-31, shapes FunctionConfiguratio
 
 import base64
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
+from perdure.model.error import InvalidParameterValue
 from perdure.model.execution import DurableConfig
 from perdure.model.ids import LATEST
 from perdure.model.word import Word
 
 DRAINING: Final = "DrainingDurableExecutions"
 """The reason code of a version that is deleted as soon as its open executions have ended."""
+
+
+ENDPOINT_MAX: Final = 2000
 
 
 class Host(Word):
@@ -128,3 +133,15 @@ class Alias(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def target_of(function: str, version: str) -> str:
     """The qualified name `function:version`, which is what a place for an invocation is for."""
     return f"{function}:{version}"
+
+
+def endpoint_url(text: str) -> str:
+    """The URL of an endpoint that takes Invoke; InvalidParameterValue unless it is one of HTTP."""
+    try:
+        parts = urlsplit(text)
+        is_right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_right = False
+    if not is_right or "@" in text or len(text) > ENDPOINT_MAX:
+        raise InvalidParameterValue(f"the endpoint must be a URL such as http://127.0.0.1:3001, not {text[:200]!r}")
+    return text.rstrip("/")
