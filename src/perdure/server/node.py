@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from perdure.api import emulator
+from perdure.api import emulator, operators
 from perdure.api.access import Access
 from perdure.api.app import HANDLERS, App
 from perdure.api.backing import Backing
@@ -85,7 +85,7 @@ class Node:
                 hint="make one with `perdure keys create`, or listen on 127.0.0.1",
             )
         self._audit = AuditLog(store)
-        app = App(backing, Access(gate, self._audit), HANDLERS, emulator.ROUTES)
+        app = App(backing, Access(gate, self._audit), HANDLERS, (*emulator.ROUTES, *operators.ROUTES))
         self._http = HttpServer(app, settings.host, settings.port, settings.tls)
 
     @property
