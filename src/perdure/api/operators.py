@@ -17,7 +17,8 @@ from perdure.model.error import InvalidParameterValue
 from perdure.model.execution import ExecutionStatus, WaitingOn
 from perdure.model.ids import FunctionReference, Home
 from perdure.model.operation import Operation
-from perdure.service.changes import Changes, read_position
+from perdure.model.view import Changes
+from perdure.service.changes import read_position
 from perdure.store.protocol import PAGE_DEFAULT, PAGE_MAX, Query
 from perdure.wire.api import Message, Pairs
 from perdure.wire.events import About, write_event

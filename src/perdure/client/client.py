@@ -30,6 +30,7 @@ REGION: Final = "us-east-1"
 CONNECT_TIMEOUT_S: Final = 5.0
 TIMEOUT_S: Final = 60.0
 ATTEMPTS: Final = 3
+BACKOFF_S: Final = 1.0
 BACKOFF_S_MAX: Final = 20.0
 _SAFE: Final = "-_.~"
 _ENDPOINT: Final = re.compile(r"https?://[^\s?#]+", re.IGNORECASE)
@@ -38,7 +39,8 @@ _ENDPOINT: Final = re.compile(r"https?://[^\s?#]+", re.IGNORECASE)
 class Client:
     """Speaks to one endpoint; safe to use from any thread. Without `credentials` requests are not signed.
 
-    `timeout_s` is how long an answer may take, `attempts` how often a request is sent at most.
+    `timeout_s` is how long an answer may take, `attempts` how often a request is sent at most, `backoff_s` the longest
+    pause before it is sent for the second time; each pause may be twice as long as the one before.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Client:
         timeout_s: float = TIMEOUT_S,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         attempts: int = ATTEMPTS,
+        backoff_s: float = BACKOFF_S,
         ca_file: str | None = None,
         pause: Callable[[float], None] = time.sleep,
         chance: Callable[[], float] = random.random,
@@ -63,6 +66,7 @@ class Client:
         self._timeout_s = timeout_s
         self._connect_timeout_s = connect_timeout_s
         self._attempts = attempts
+        self._backoff_s = backoff_s
         self._ca_file = ca_file
         self._pause = pause
         self._chance = chance
@@ -163,7 +167,8 @@ class Client:
             except Unreachable as lost:
                 if attempt == self._attempts or (lost.may_have_arrived and not is_repeatable):
                     raise
-            self._pause(max(min(least_s, BACKOFF_S_MAX), self._chance() * min(2.0 ** (attempt - 1), BACKOFF_S_MAX)))
+            most_s = min(self._backoff_s * 2.0 ** (attempt - 1), BACKOFF_S_MAX)
+            self._pause(max(min(least_s, BACKOFF_S_MAX), self._chance() * most_s))
 
     def _send_once(self, method: str, message: "Message", timeout_s: float) -> "Received":
         path = self._base + message.path

@@ -1,41 +1,24 @@
 """What has happened to an execution since somebody last looked.
 
 A position is `row.next`: the last journal row that was looked at, and the id of the first shown event after it.
+`0.1` is before everything.
 """
 
 import re
 from typing import Final
 
-import msgspec
-
 from perdure.engine.history import describe
 from perdure.engine.state import ExecutionState
 from perdure.model import event as ev
 from perdure.model.error import InvalidParameterValue
-from perdure.model.operation import Operation
-from perdure.model.view import ExecutionView
+from perdure.model.view import Changes
 from perdure.service.views import view_of
 from perdure.store.packing import unpack
 from perdure.store.protocol import Store
 
-START: Final = "0.1"
-"""The position before everything."""
 ROWS_MAX: Final = 500
 
 _POSITION: Final = re.compile(r"(0|[1-9][0-9]{0,9})\.([1-9][0-9]{0,9})", re.ASCII)
-
-
-class Changes(msgspec.Struct, frozen=True):
-    """The execution as it is now; the operations that changed, as they are now; the shown events, in order.
-
-    With `has_more`, more has happened than this holds: ask again, from `position` on.
-    """
-
-    position: str
-    view: ExecutionView
-    operations: tuple[Operation, ...]
-    events: tuple[ev.HistoryEvent, ...] = ()
-    has_more: bool = False
 
 
 def changes_of(store: Store, state: ExecutionState, arn: str, after: str | None) -> Changes:

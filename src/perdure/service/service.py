@@ -21,10 +21,10 @@ from perdure.model.execution import ExecutionRow
 from perdure.model.function import target_of
 from perdure.model.ids import Home, execution_text
 from perdure.model.operation import Callback, ExecutionOperation, Operation, OperationStatus, OperationUpdate
-from perdure.model.view import ExecutionView, OpenCallback
+from perdure.model.view import Changes, ExecutionView, OpenCallback
 from perdure.service import histories
 from perdure.service.agenda import Agenda
-from perdure.service.changes import Changes, changes_of
+from perdure.service.changes import changes_of
 from perdure.service.clock import Clock, SystemClock
 from perdure.service.functions import Functions
 from perdure.service.hot import HotCache

@@ -4,7 +4,7 @@ import pytest
 
 from perdure import DurableContext, Duration, durable_execution
 from perdure.model.error import InvalidParameterValue
-from perdure.service.changes import START, Changes
+from perdure.model.view import FROM_START, Changes
 from support.local import Local
 
 
@@ -27,7 +27,7 @@ def names(found: Changes) -> list[str | None]:
 def test_from_the_start_on_everything_is_news_and_from_the_last_position_on_nothing() -> None:
     local = Local(order)
     outcome = local.run(2, until_s=1)
-    found = local.service.changes(outcome.id, START)
+    found = local.service.changes(outcome.id, FROM_START)
     assert ids(found) == list(range(1, len(outcome.history) + 1))
     assert names(found) == ["step-0", "step-1", "cool-down"]
     assert not found.has_more
@@ -41,7 +41,7 @@ def test_without_a_position_there_are_all_operations_and_the_position_of_now() -
     found = local.service.changes(outcome.id)
     assert names(found) == ["step-0", "step-1", "cool-down"]
     assert found.events == ()
-    assert found.position == local.service.changes(outcome.id, START).position
+    assert found.position == local.service.changes(outcome.id, FROM_START).position
 
 
 def test_news_are_the_operations_that_changed_and_the_events_that_follow() -> None:
@@ -59,7 +59,7 @@ def test_news_are_the_operations_that_changed_and_the_events_that_follow() -> No
 def test_a_long_history_comes_in_parts() -> None:
     local = Local(order)
     outcome = local.run(700, until_s=1)
-    position, found = START, list[int]()
+    position, found = FROM_START, list[int]()
     parts = 0
     while True:
         news = local.service.changes(outcome.id, position)
