@@ -40,12 +40,19 @@ from perdure.wire.operations import SHOWN, write_operation
 PAYLOAD_CHARS = 100
 
 
-@click.group(cls=Group, help="See executions, and stop, hold, free and remove them.")
+@click.group(
+    cls=Group,
+    help="See executions, and stop, hold, free and remove them.",
+    lazy={
+        "follow": ("perdure.cli.follow:follow_execution", "Show an execution as it goes on, until it ends."),
+        "tail": ("perdure.cli.follow:follow_execution", "The same as `follow`."),
+    },
+)
 def execution() -> None:
     pass
 
 
-def _one(function: Callable[..., Any]) -> Callable[..., Any]:
+def one_execution(function: Callable[..., Any]) -> Callable[..., Any]:
     """The argument that names one execution."""
     return click.argument("execution", metavar="EXECUTION", shell_complete=completion.executions)(function)
 
@@ -151,7 +158,7 @@ def _columns(options: Settings, now_ms: int) -> list[Column]:
 
 
 @execution.command()
-@_one
+@one_execution
 @click.option("--no-data", is_flag=True, help="Without input, result and errors.")
 def get(execution: str, no_data: bool) -> None:
     """Show one execution: its state, its input and result, and what it waits for."""
@@ -207,7 +214,7 @@ def _summary(view: ExecutionView, operations: list[Operation], now_ms: int, opti
 
 
 @execution.command()
-@_one
+@one_execution
 @click.option("--no-data", is_flag=True, help="Without payloads and errors.")
 @click.option("--reverse", is_flag=True, help="Newest event first.")
 @click.option("--type", "types", multiple=True, metavar="TYPE", help="Only events of this type; may be repeated.")
@@ -290,7 +297,7 @@ def _event_types(types: tuple[str, ...]) -> set[str]:
 
 
 @execution.command()
-@_one
+@one_execution
 @click.option("--depth", type=click.IntRange(min=1), help="Only so many levels.")
 @click.option("--timeline", is_flag=True, help="Draw when each operation ran.")
 def tree(execution: str, depth: int | None, timeline: bool) -> None:
