@@ -61,7 +61,7 @@ class Node:
         self._worker = ThreadWorker(handlers or {})
         self._endpoints = EndpointPool(self.registry.find)
         pools: dict[Host, Dispatcher] = {Host.PROCESS: self._worker, Host.ENDPOINT: self._endpoints}
-        self.pools = Pools(self.registry.find, pools)
+        self.pools = Pools(self.registry, pools)
         self.service = Service(store, self.registry, self.pools, home=settings.home, terms=settings.terms, clock=clock)
         self._worker.bind(self.service)
         self._endpoints.bind(self.service)
