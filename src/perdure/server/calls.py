@@ -6,6 +6,7 @@ made at least once.
 Source of the numbers: Lambda Developer Guide, asynchronous invocation.
 """
 
+import base64
 import heapq
 import logging
 import threading
@@ -17,6 +18,8 @@ import msgspec
 
 from perdure.api.backing import Called, PlainCall
 from perdure.model.error import ErrorObject, ServiceError, StoreError
+from perdure.model.function import Host
+from perdure.runtimes.pool import InvokeOutcome, ManagedPool
 from perdure.server.pools import Pools
 from perdure.service.clock import Clock
 from perdure.service.invocation import Call
@@ -43,9 +46,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 class Calls:
     """Calls by way of the pools."""
 
-    def __init__(self, store: Store, pools: Pools, clock: Clock) -> None:
+    def __init__(self, store: Store, pools: Pools, managed: ManagedPool, clock: Clock) -> None:
         self._store = store
         self._pools = pools
+        self._managed = managed
         self._clock = clock
         self._lock = threading.Condition()
         self._due: list[tuple[int, str]] = []
@@ -73,6 +77,16 @@ class Calls:
         """Make a call now."""
         version = call.version
         answered: Future[Called] = Future()
+        if version.host is Host.MANAGED:
+            self._managed.invoke(
+                version,
+                call.payload,
+                request_id=call.request_id,
+                client_context=_decoded(call.client_context),
+                tenant_id=call.tenant_id,
+                trace=call.trace_header,
+            ).add_done_callback(lambda outcome: _pass_on(outcome, answered))
+            return answered
 
         def answer(result: str | None, error: ErrorObject | None) -> None:
             if error is None:
@@ -138,6 +152,20 @@ class Calls:
             self._store.change([Change(EVENT, key, None)])
         except StoreError as error:
             log.warning("the end of an event can't be kept; it is delivered again", extra={"error": str(error)})
+
+
+def _decoded(client_context: str | None) -> str | None:
+    """The JSON text of a client context."""
+    return base64.b64decode(client_context).decode() if client_context is not None else None
+
+
+def _pass_on(outcome: "Future[InvokeOutcome]", answered: "Future[Called]") -> None:
+    error = outcome.exception()
+    if error is not None:
+        answered.set_exception(error)
+        return
+    found = outcome.result()
+    answered.set_result(Called(found.body, found.function_error is not None, found.log_tail))
 
 
 def document_of(error: ErrorObject) -> dict[str, object]:

@@ -1,6 +1,8 @@
 """One node: a store, the service over it, the pools that run functions, and the API in front."""
 
 import random
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -16,10 +18,15 @@ from perdure.engine.terms import Terms
 from perdure.execution import definition_of
 from perdure.identity.audit import AuditLog
 from perdure.identity.gate import Gate
-from perdure.model.error import AccessDenied
+from perdure.identity.roles import Credentialing
+from perdure.model.error import AccessDenied, ResourceNotFound
 from perdure.model.execution import DurableConfig
 from perdure.model.function import FunctionVersion, Host, endpoint_url
 from perdure.model.ids import LATEST, Home
+from perdure.runtimes import packages
+from perdure.runtimes.interpreters import is_known
+from perdure.runtimes.logs import FunctionLogs
+from perdure.runtimes.pool import ManagedPool, Settings as PoolSettings
 from perdure.server.calls import Calls
 from perdure.server.endpoint_pool import EndpointPool
 from perdure.server.http import HttpServer, Tls, is_loopback
@@ -30,6 +37,7 @@ from perdure.service.registry import Registry
 from perdure.service.service import Service
 from perdure.service.ticker import Ticker
 from perdure.store.protocol import Store
+from perdure.wire.api import lambda_api
 from perdure.worker.threads import ThreadWorker
 
 STOP_S: Final = 10.0
@@ -46,6 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data: Path | None = None
     sync_wait_s: float = 900.0
     lambda_endpoint: str | None = None
+    managed: PoolSettings = PoolSettings()
 
 
 class Node:
@@ -60,21 +69,32 @@ class Node:
         self.registry = Registry(store, settings.home, clock, random.random)
         self._worker = ThreadWorker(handlers or {})
         self._endpoints = EndpointPool(self.registry.find)
-        pools: dict[Host, Dispatcher] = {Host.PROCESS: self._worker, Host.ENDPOINT: self._endpoints}
+        self._folder = settings.data or Path(tempfile.mkdtemp(prefix="perdure-node-"))
+        self._is_folder_ours = settings.data is None
+        self.logs = FunctionLogs(self._folder / "logs")
+        self._managed = self._managed_pool(settings)
+        pools: dict[Host, Dispatcher] = {
+            Host.PROCESS: self._worker,
+            Host.ENDPOINT: self._endpoints,
+            Host.MANAGED: self._managed,
+        }
         self.pools = Pools(self.registry, pools)
         self.service = Service(store, self.registry, self.pools, home=settings.home, terms=settings.terms, clock=clock)
         self._worker.bind(self.service)
         self._endpoints.bind(self.service)
+        self._managed.bind(self.service)
         self.pools.bind(self.service)
         self._register(handlers or {})
         self._ticker = Ticker(self.service)
-        self._calls = Calls(store, self.pools, clock)
+        self._calls = Calls(store, self.pools, self._managed, clock)
         backing = Backing(
             service=self.service,
             registry=self.registry,
             store=store,
             home=settings.home,
             calling=self._calls,
+            runtimes=frozenset(filter(is_known, lambda_api().shapes["Runtime"]["enum"])),
+            check_package=packages.check,
             sync_wait_s=settings.sync_wait_s,
             lambda_endpoint=endpoint_url(settings.lambda_endpoint) if settings.lambda_endpoint else None,
         )
@@ -107,8 +127,47 @@ class Node:
         self._ticker.stop(timeout_s)
         self.pools.close()
         self._endpoints.close()
+        self._managed.close(timeout_s)
+        self.logs.close()
         self._audit.close()
         self.store.close()
+        if self._is_folder_ours:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _managed_pool(self, settings: Settings) -> ManagedPool:
+        credentialing = Credentialing(self.store.secret)
+        registry = self.registry
+
+        def version_of(target: str) -> FunctionVersion:
+            function, _, version = target.rpartition(":")
+            return registry.get(function, version)
+
+        def code_of(version: FunctionVersion) -> bytes:
+            if version.code_key is None:
+                raise ResourceNotFound(f"{version.target} has no deployment package")
+            return registry.code(version.code_key)
+
+        def credentials_of(version: FunctionVersion) -> dict[str, str]:
+            given = credentialing.credentials_for(version, SystemClock().now_ms())
+            return {
+                "AWS_ACCESS_KEY_ID": given.key_id,
+                "AWS_SECRET_ACCESS_KEY": given.secret,
+                "AWS_SESSION_TOKEN": given.token,
+            }
+
+        return ManagedPool(
+            version_of,
+            code_of,
+            self.logs,
+            home=settings.home,
+            endpoint=lambda: self.url,
+            concurrency_of=lambda function: registry.function(function).concurrency,
+            credentials_of=credentials_of,
+            freed=lambda: self.service.fill_places(),
+            settings=msgspec.structs.replace(
+                settings.managed, cache=settings.managed.cache or self._folder / "packages"
+            ),
+        )
 
     def __enter__(self) -> Self:
         self.start()
