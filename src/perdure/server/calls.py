@@ -17,12 +17,14 @@ from typing import Final
 import msgspec
 
 from perdure.api.backing import Called, PlainCall
-from perdure.model.error import ErrorObject, ServiceError, StoreError
+from perdure.model.error import ErrorObject, ResourceNotFound, ServiceError, StoreError
 from perdure.model.function import Host
+from perdure.model.ids import LATEST
 from perdure.runtimes.pool import InvokeOutcome, ManagedPool
 from perdure.server.pools import Pools
 from perdure.service.clock import Clock
 from perdure.service.invocation import Call
+from perdure.service.registry import Registry
 from perdure.store.protocol import Change, Store
 
 log: Final = logging.getLogger("perdure.server")
@@ -46,8 +48,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 class Calls:
     """Calls by way of the pools."""
 
-    def __init__(self, store: Store, pools: Pools, managed: ManagedPool, clock: Clock) -> None:
+    def __init__(self, store: Store, registry: Registry, pools: Pools, managed: ManagedPool, clock: Clock) -> None:
         self._store = store
+        self._registry = registry
         self._pools = pools
         self._managed = managed
         self._clock = clock
@@ -138,11 +141,24 @@ class Calls:
         event = msgspec.msgpack.decode(record.data, type=Event)
         self.call(event.call).add_done_callback(lambda called: self._delivered(key, event, called.result()))
 
+    def _terms_of(self, call: PlainCall) -> tuple[int, int]:
+        """How often a call is made again, and for how long, as the function's settings have it."""
+        try:
+            settings = self._registry.function(call.version.function).event_invokes.get(call.qualifier or LATEST)
+        except ResourceNotFound:
+            settings = None
+        if settings is None:
+            return RETRIES, AGE_MS_MAX
+        retries_max = settings.retries_max if settings.retries_max is not None else RETRIES
+        age_ms_max = settings.age_max_s * 1000 if settings.age_max_s is not None else AGE_MS_MAX
+        return retries_max, age_ms_max
+
     def _delivered(self, key: str, event: Event, called: Called) -> None:
         """The call has ended: it is done with, or made again later."""
         now_ms = self._clock.now_ms()
         try:
-            if called.is_error and event.failures < RETRIES and now_ms - event.accepted_ms < AGE_MS_MAX:
+            retries_max, age_ms_max = self._terms_of(event.call)
+            if called.is_error and event.failures < retries_max and now_ms - event.accepted_ms < age_ms_max:
                 again = msgspec.structs.replace(event, failures=event.failures + 1)
                 self._keep(again, now_ms + RETRY_DELAYS_MS[event.failures], key)
                 return

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from perdure.api import emulator
+from perdure.api import emulator, function_logs
 from perdure.api.access import Access
 from perdure.api.app import HANDLERS, App
 from perdure.api.backing import Backing
@@ -28,6 +28,7 @@ from perdure.runtimes.interpreters import is_known
 from perdure.runtimes.logs import FunctionLogs
 from perdure.runtimes.pool import ManagedPool, Settings as PoolSettings
 from perdure.server.calls import Calls
+from perdure.server.chores import Chores
 from perdure.server.endpoint_pool import EndpointPool
 from perdure.server.http import HttpServer, Tls, is_loopback
 from perdure.server.pools import Pools
@@ -86,13 +87,14 @@ class Node:
         self.pools.bind(self.service)
         self._register(handlers or {})
         self._ticker = Ticker(self.service)
-        self._calls = Calls(store, self.pools, self._managed, clock)
+        self._calls = Calls(store, self.registry, self.pools, self._managed, clock)
         backing = Backing(
             service=self.service,
             registry=self.registry,
             store=store,
             home=settings.home,
             calling=self._calls,
+            logs=self.logs,
             runtimes=frozenset(filter(is_known, lambda_api().shapes["Runtime"]["enum"])),
             check_package=packages.check,
             sync_wait_s=settings.sync_wait_s,
@@ -105,8 +107,10 @@ class Node:
                 hint="make one with `perdure keys create`, or listen on 127.0.0.1",
             )
         self._audit = AuditLog(store)
-        app = App(backing, Access(gate, self._audit), HANDLERS, emulator.ROUTES)
+        app = App(backing, Access(gate, self._audit), HANDLERS, [*emulator.ROUTES, *function_logs.ROUTES])
         self._http = HttpServer(app, settings.host, settings.port, settings.tls)
+        backing.base_url = self._http.url
+        self._chores = Chores([self.registry.sweep])
 
     @property
     def url(self) -> str:
@@ -116,12 +120,14 @@ class Node:
         """Go on with what is in the store, and take requests."""
         self._ticker.start()
         self._calls.start()
+        self._chores.start()
         self._http.start()
 
     def stop(self, timeout_s: float = STOP_S) -> None:
         """Take no requests any more, hand back what runs, and give the store back."""
         self._http.stop(timeout_s)
         self._calls.stop()
+        self._chores.stop()
         self.service.close()
         self._worker.close(timeout_s)
         self._ticker.stop(timeout_s)
