@@ -70,7 +70,7 @@ class Node:
         self.registry = Registry(store, settings.home, clock, random.random)
         self._worker = ThreadWorker(handlers or {})
         self._endpoints = EndpointPool(self.registry.find)
-        self._folder = settings.data or Path(tempfile.mkdtemp(prefix="perdure-node-"))
+        self._folder = (settings.data or Path(tempfile.mkdtemp(prefix="perdure-node-"))).resolve()
         self._is_folder_ours = settings.data is None
         self.logs = FunctionLogs(self._folder / "logs")
         self._managed = self._managed_pool(settings)
