@@ -23,7 +23,7 @@ from perdure.server.calls import Calls
 from perdure.server.endpoint_pool import EndpointPool
 from perdure.server.http import HttpServer, Tls
 from perdure.server.pools import Pools
-from perdure.service.clock import SystemClock
+from perdure.service.clock import Clock, SystemClock
 from perdure.service.invocation import Dispatcher
 from perdure.service.registry import Registry
 from perdure.service.service import Service
@@ -50,11 +50,16 @@ class Node:
     """Serves from `start` to `stop`; it owns the store. `handlers` run in its own process."""
 
     def __init__(
-        self, store: Store, settings: Settings | None = None, handlers: Mapping[str, Callable[..., Any]] | None = None
+        self,
+        store: Store,
+        settings: Settings | None = None,
+        handlers: Mapping[str, Callable[..., Any]] | None = None,
+        *,
+        clock: Clock | None = None,
     ) -> None:
         self.settings = settings = settings or Settings()
         self.store = store
-        clock = SystemClock()
+        clock = clock or SystemClock()
         self.registry = Registry(store, settings.home, clock, random.random)
         self._worker = ThreadWorker(handlers or {})
         self._endpoints = EndpointPool(self.registry.find)
@@ -67,7 +72,7 @@ class Node:
         self._register(handlers or {})
         self._ticker = Ticker(self.service)
         self._calls = Calls(store, self.pools, clock)
-        backing = Backing(
+        self.backing = Backing(
             service=self.service,
             registry=self.registry,
             store=store,
@@ -77,12 +82,17 @@ class Node:
         )
         gate = Gate(store, settings.home, clock.now_ms)
         self._audit = AuditLog(store)
-        app = App(backing, Access(gate, self._audit), HANDLERS, emulator.ROUTES)
+        app = App(self.backing, Access(gate, self._audit), HANDLERS, emulator.ROUTES)
         self._http = HttpServer(app, settings.host, settings.port, settings.tls)
 
     @property
     def url(self) -> str:
         return self._http.url
+
+    def clock_has_moved(self) -> None:
+        """Look at a clock again that has jumped: what is due by it happens now."""
+        self._ticker.look()
+        self._calls.look()
 
     def start(self) -> None:
         """Go on with what is in the store, and take requests."""
