@@ -9,13 +9,13 @@ import inspect
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Final, TypeAlias, TypeVar, cast
 from urllib.parse import parse_qsl
 
 import msgspec
 
-from perdure.api import callbacks, executions, invoke
+from perdure.api import callbacks, executions, functions, invoke, policies, settings, tags, versions
 from perdure.api.access import Access
 from perdure.api.backing import Backing
 from perdure.api.errors import error_answer
@@ -94,7 +94,16 @@ class _Route(msgspec.Struct, frozen=True):
     handler: Handler
 
 
-HANDLERS: Final[dict[str, Handler]] = {**executions.OPERATIONS, **callbacks.OPERATIONS, **invoke.OPERATIONS}
+HANDLERS: Final[dict[str, Handler]] = {
+    **executions.OPERATIONS,
+    **callbacks.OPERATIONS,
+    **invoke.OPERATIONS,
+    **functions.OPERATIONS,
+    **versions.OPERATIONS,
+    **policies.OPERATIONS,
+    **settings.OPERATIONS,
+    **tags.OPERATIONS,
+}
 
 
 class App:
@@ -141,7 +150,10 @@ class App:
         except Exception:
             log.exception("a request met an error of the server's own", extra={"request": request_id, "route": name})
             answer = error_answer(ServiceError("the server met an error of its own", hint=f"its log has {request_id}"))
-        await _send(send, answer, request_id, is_body_left=not incoming.is_read)
+        try:
+            await _send(send, answer, request_id, is_body_left=not incoming.is_read)
+        except (RuntimeError, OSError) as error:  # what the server's transports raise once they are closed
+            log.debug("a client went away before its answer", extra={"request": request_id, "error": str(error)})
         if log.isEnabledFor(logging.INFO):
             taken_ms = round((time.perf_counter() - began) * 1000, 2)
             facts = {"request": request_id, "route": name, "status": answer.status, "duration_ms": taken_ms}
@@ -184,6 +196,7 @@ class App:
                 function=caller.function,
                 is_gone=incoming.is_gone,
                 trace_header=headers.get("x-amzn-trace-id"),
+                authorize=self._access.authorizer(caller),
             )
             outcome = ServiceError.code
             try:
@@ -295,7 +308,7 @@ class _Incoming:
         client = scope.get("client")
         self.peer: str | None = client[0] if client else None
         self.is_secure: bool = scope.get("scheme") == "https"
-        self.is_read = False
+        self.is_read = self.headers.get("content-length", "0") == "0" and "transfer-encoding" not in self.headers
         self._receive = receive
 
     def announced_bytes(self) -> int | None:
@@ -315,7 +328,7 @@ class _Incoming:
         except ValueError:  # UnicodeDecodeError is one
             raise InvalidParameterValue("the request's query can't be read: it must be UTF-8 text, escaped") from None
 
-    async def chunks(self) -> Any:
+    async def chunks(self) -> AsyncIterator[bytes]:
         while not self.is_read:
             message = await self._receive()
             if message["type"] == "http.disconnect":

@@ -74,3 +74,5 @@ class Backing:
         self.check_package = check_package
         self.sync_wait_s = sync_wait_s
         self.lambda_endpoint = lambda_endpoint
+        self.checkpoints = 0
+        """Checkpoints that are under way; only the loop changes it."""

@@ -30,6 +30,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     is_gone: Callable[[], Awaitable[None]] | None = None
     """Returns once the client has gone away."""
     trace_header: str | None = None
+    authorize: Callable[[str, str], None] | None = None
+    """Raises AccessDenied unless the caller may do an action to a resource; None if anybody may do anything."""
 
 
 Handler: TypeAlias = "Callable[[Backing, Request], Answer | Awaitable[Answer]]"

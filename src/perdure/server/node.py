@@ -16,12 +16,13 @@ from perdure.engine.terms import Terms
 from perdure.execution import definition_of
 from perdure.identity.audit import AuditLog
 from perdure.identity.gate import Gate
+from perdure.model.error import AccessDenied
 from perdure.model.execution import DurableConfig
-from perdure.model.function import FunctionVersion, Host
+from perdure.model.function import FunctionVersion, Host, endpoint_url
 from perdure.model.ids import LATEST, Home
 from perdure.server.calls import Calls
 from perdure.server.endpoint_pool import EndpointPool
-from perdure.server.http import HttpServer, Tls
+from perdure.server.http import HttpServer, Tls, is_loopback
 from perdure.server.pools import Pools
 from perdure.service.clock import Clock, SystemClock
 from perdure.service.invocation import Dispatcher
@@ -44,6 +45,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     terms: Terms = Terms()
     data: Path | None = None
     sync_wait_s: float = 900.0
+    lambda_endpoint: str | None = None
 
 
 class Node:
@@ -64,7 +66,7 @@ class Node:
         self._worker = ThreadWorker(handlers or {})
         self._endpoints = EndpointPool(self.registry.find)
         pools: dict[Host, Dispatcher] = {Host.PROCESS: self._worker, Host.ENDPOINT: self._endpoints}
-        self.pools = Pools(self.registry.find, pools)
+        self.pools = Pools(self.registry, pools)
         self.service = Service(store, self.registry, self.pools, home=settings.home, terms=settings.terms, clock=clock)
         self._worker.bind(self.service)
         self._endpoints.bind(self.service)
@@ -79,8 +81,14 @@ class Node:
             home=settings.home,
             calling=self._calls,
             sync_wait_s=settings.sync_wait_s,
+            lambda_endpoint=endpoint_url(settings.lambda_endpoint) if settings.lambda_endpoint else None,
         )
         gate = Gate(store, settings.home, clock.now_ms)
+        if gate.is_open() and not is_loopback(settings.host):
+            raise AccessDenied(
+                f"nothing is served at {settings.host}, beyond this machine, without access keys",
+                hint="make one with `perdure keys create`, or listen on 127.0.0.1",
+            )
         self._audit = AuditLog(store)
         app = App(self.backing, Access(gate, self._audit), HANDLERS, emulator.ROUTES)
         self._http = HttpServer(app, settings.host, settings.port, settings.tls)
