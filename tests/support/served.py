@@ -4,6 +4,7 @@ import http.client
 import itertools
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from email.message import Message
@@ -119,6 +120,13 @@ class Served:
         self.node.service.watch(ExecutionArn.parse(arn).execution_id, watcher, is_from_start=True)
         with lock:
             assert lock.wait_for(lambda: seen >= count, SOON_S), f"{seen} of {count} {kind}: {self.shown(arn)}"
+
+    def until_over(self, arn: str) -> list[str]:
+        """Wait until an execution that has ended has no invocation in flight, and return the kinds of its events."""
+        until = time.monotonic() + SOON_S
+        while (shown := self.shown(arn))[-1] != "InvocationCompleted" and time.monotonic() < until:
+            threading.Event().wait(0.01)
+        return shown
 
     def until_ended(self, arn: str, timeout_s: float = SOON_S) -> Json:
         """Wait until an execution has ended, and return it as GetDurableExecution does."""
