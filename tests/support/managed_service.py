@@ -14,7 +14,7 @@ from perdure.model.ids import ExecutionArn, Home, execution_key
 from perdure.model.operation import Operation
 from perdure.model.view import ExecutionView
 from perdure.runtimes.pool import ManagedPool
-from perdure.service.functions import Functions, FunctionSpec
+from perdure.service.functions import LoadedFunctions
 from perdure.service.invocation import Call, Invocation
 from perdure.service.service import Service
 from perdure.service.starting import StartRequest
@@ -107,9 +107,9 @@ class ManagedService:
         """The one durable function of this service; `put_plain` others before it."""
         self.managed.put(name, files, durable=DurableConfig(), **more)
         targets = self.managed.registry.versions.values()
-        specs = {one.function: FunctionSpec(one.function, one.durable) for one in targets}
+        configs = {one.function: one.durable for one in targets}
         places = _Places(self.managed.pool, name)
-        self._service = Service(MemoryStore(), Functions(specs, Home()), places, terms=self._terms)
+        self._service = Service(MemoryStore(), LoadedFunctions(configs, Home()), places, terms=self._terms)
         self.managed.pool.bind(self._service)
         self.api.wire = SealedWire(self._service, self._page)
         self._ticker = threading.Thread(target=self._tick)
