@@ -22,7 +22,7 @@ from perdure.api.backing import Backing
 from perdure.api.errors import error_answer
 from perdure.api.request import Answer, Handler, Request, Stream
 from perdure.api.routes import Found, Routes
-from perdure.identity.actions import Need
+from perdure.identity.actions import ANY, Need
 from perdure.identity.audit import OK
 from perdure.identity.callers import Caller
 from perdure.model.error import (
@@ -32,6 +32,7 @@ from perdure.model.error import (
     TooManyRequests,
     UnknownOperation,
 )
+from perdure.model.ids import Home
 from perdure.wire.api import Message, Operation, Pairs, lambda_api
 from perdure.wire.table import Json
 
@@ -78,7 +79,10 @@ RawHandler: TypeAlias = Callable[[Backing, RawRequest], Message | Awaitable[Mess
 
 
 class RawRoute(msgspec.Struct, frozen=True, kw_only=True):
-    """A path that AWS's API does not have. Its handler runs as others do; `action` is what a caller needs leave for."""
+    """A path that AWS's API does not have. Its handler runs as others do; `action` is what a caller needs leave for.
+
+    `resource` says to what, from the values in the path and the query; without it, to everything.
+    """
 
     method: str
     path: str
@@ -88,6 +92,7 @@ class RawRoute(msgspec.Struct, frozen=True, kw_only=True):
     is_audited: bool = False
     is_open: bool = False
     """Answered to anybody who can reach the server."""
+    resource: Callable[[Home, Mapping[str, str], Pairs], str] | None = None
 
 
 class _Route(msgspec.Struct, frozen=True):
@@ -254,7 +259,8 @@ class App:
             if not route.is_open:
                 caller = self._caller(incoming, body)
                 shown_caller = caller.shown
-                need = self._access.permit_own(caller, route.action, is_audited=route.is_audited)
+                resource = route.resource(self._backing.home, path, incoming.query()) if route.resource else ANY
+                need = self._access.permit_own(caller, route.action, resource, is_audited=route.is_audited)
                 if need.is_audited:
                     now_ms = self._backing.service.clock.now_ms()
                     self._access.record(caller, need, route.action, dict(path), request_id, OK, now_ms)
