@@ -77,6 +77,10 @@ class Service:
         """
         self._loop.filler = filler
 
+    def fill_places(self) -> None:
+        """A place has become free: executions that wait for one may have it."""
+        self._loop.fill_places()
+
     def close(self) -> None:
         """Begin nothing any more; what is running may still record its end."""
         self._loop.is_closing = True
