@@ -5,10 +5,11 @@ is refused before it is read; a client that is slow holds its own connection and
 """
 
 import asyncio
+import contextlib
 import inspect
 import logging
+import os
 import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Final, TypeAlias, TypeVar, cast
 from urllib.parse import parse_qsl
@@ -19,7 +20,7 @@ from perdure.api import callbacks, executions, functions, invoke, policies, sett
 from perdure.api.access import Access
 from perdure.api.backing import Backing
 from perdure.api.errors import error_answer
-from perdure.api.request import Answer, Handler, Request
+from perdure.api.request import Answer, Handler, Request, Stream
 from perdure.api.routes import Found, Routes
 from perdure.identity.actions import ANY, Need
 from perdure.identity.audit import OK
@@ -74,7 +75,7 @@ class RawRequest(msgspec.Struct, frozen=True, kw_only=True):
     is_gone: Callable[[], Awaitable[None]] | None = None
 
 
-RawHandler: TypeAlias = Callable[[Backing, RawRequest], Message | Awaitable[Message]]
+RawHandler: TypeAlias = Callable[[Backing, RawRequest], Message | Awaitable[Message] | Awaitable[Message | Stream]]
 
 
 class RawRoute(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,14 +141,14 @@ class App:
             await send({"type": "websocket.close", "code": 1000})
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = str(uuid.uuid4())
+        request_id = _new_request_id()
         began = time.perf_counter()
         incoming = _Incoming(scope, receive)
         name = ""
         try:
             found = self._find(incoming)
             name = found.to.operation.name if isinstance(found.to, _Route) else found.to.path
-            answer = await self._answer(found, incoming, request_id)
+            answer: Message | Stream = await self._answer(found, incoming, request_id)
         except ServiceError as error:
             answer = error_answer(error)
         except asyncio.CancelledError:
@@ -156,12 +157,16 @@ class App:
             log.exception("a request met an error of the server's own", extra={"request": request_id, "route": name})
             answer = error_answer(ServiceError("the server met an error of its own", hint=f"its log has {request_id}"))
         try:
+            if isinstance(answer, Stream):
+                await _send_stream(send, answer, incoming, request_id)
+                return
             await _send(send, answer, request_id, is_body_left=not incoming.is_read)
         except (RuntimeError, OSError) as error:  # what the server's transports raise once they are closed
             log.debug("a client went away before its answer", extra={"request": request_id, "error": str(error)})
         if log.isEnabledFor(logging.INFO):
             taken_ms = round((time.perf_counter() - began) * 1000, 2)
-            facts = {"request": request_id, "route": name, "status": answer.status, "duration_ms": taken_ms}
+            status = answer.status if isinstance(answer, Message) else 200
+            facts = {"request": request_id, "route": name, "status": status, "duration_ms": taken_ms}
             log.info("request", extra=facts)
 
     def _find(self, incoming: "_Incoming") -> "Found[_Route | RawRoute]":
@@ -178,7 +183,9 @@ class App:
             )
         return found
 
-    async def _answer(self, found: "Found[_Route | RawRoute]", incoming: "_Incoming", request_id: str) -> Message:
+    async def _answer(
+        self, found: "Found[_Route | RawRoute]", incoming: "_Incoming", request_id: str
+    ) -> Message | Stream:
         route = found.to
         if isinstance(route, RawRoute):
             return await self._answer_raw(route, found.path, incoming, request_id)
@@ -243,7 +250,7 @@ class App:
 
     async def _answer_raw(
         self, route: RawRoute, path: Mapping[str, str], incoming: "_Incoming", request_id: str
-    ) -> Message:
+    ) -> Message | Stream:
         if not route.is_open:
             self._access.check_signed(incoming.headers, incoming.query_string)
         body = await self._body(incoming, route.body_bytes_max)
@@ -268,7 +275,7 @@ class App:
                 request_id=request_id,
                 is_gone=incoming.is_gone,
             )
-            return await self._handled(route.handler, request)
+            return cast(Message | Stream, await self._handled(route.handler, request))
         finally:
             self._give_back(len(body))
 
@@ -283,16 +290,15 @@ class App:
             raise TooManyRequests("the server is busy with large requests", reason="CallerRateLimitExceeded")
         chunks: list[bytes] = []
         size = 0
+        stuck = asyncio.get_running_loop().call_later(BODY_READ_S, incoming.give_up)
         try:
-            async with asyncio.timeout(BODY_READ_S):
-                async for chunk in incoming.chunks():
-                    size += len(chunk)
-                    if size > limit:
-                        raise _too_large(limit)
-                    chunks.append(chunk)
-        except TimeoutError:
-            text = f"the request's body did not arrive within {BODY_READ_S:g} seconds"
-            raise InvalidParameterValue(text) from None
+            async for chunk in incoming.chunks():
+                size += len(chunk)
+                if size > limit:
+                    raise _too_large(limit)
+                chunks.append(chunk)
+        finally:
+            stuck.cancel()
         if size > MIB:
             self._large_bytes += size
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -316,6 +322,8 @@ class _Incoming:
         self.is_secure: bool = scope.get("scheme") == "https"
         self.is_read = self.headers.get("content-length", "0") == "0" and "transfer-encoding" not in self.headers
         self._receive = receive
+        self._is_late = False
+        self._reader: asyncio.Task[Any] | None = None
 
     def announced_bytes(self) -> int | None:
         text = self.headers.get("content-length")
@@ -334,9 +342,22 @@ class _Incoming:
         except ValueError:  # UnicodeDecodeError is one
             raise InvalidParameterValue("the request's query can't be read: it must be UTF-8 text, escaped") from None
 
+    def give_up(self) -> None:
+        """The body takes too long: whoever waits for it is interrupted."""
+        self._is_late = True
+        if self._reader is not None:
+            self._reader.cancel()
+
     async def chunks(self) -> AsyncIterator[bytes]:
+        self._reader = asyncio.current_task()
         while not self.is_read:
-            message = await self._receive()
+            try:
+                message = await self._receive()
+            except asyncio.CancelledError:
+                if not self._is_late or self._reader is None or self._reader.uncancel():
+                    raise
+                text = f"the request's body did not arrive within {BODY_READ_S:g} seconds"
+                raise InvalidParameterValue(text) from None
             if message["type"] == "http.disconnect":
                 raise InvalidParameterValue("the client went away before its request was complete")
             self.is_read = not message.get("more_body", False)
@@ -347,6 +368,12 @@ class _Incoming:
         """Return once the client has gone away; the body must have been read."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
+
+
+def _new_request_id() -> str:
+    """A random UUID; a fifth of what the library takes to make one."""
+    text = os.urandom(16).hex()
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
 
 
 def _limit_of(operation: str, headers: Mapping[str, str]) -> int:
@@ -375,6 +402,28 @@ async def _send(send: Send, answer: Message, request_id: str, *, is_body_left: b
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body if answer.status != 204 else b""})
+
+
+async def _send_stream(send: Send, answer: Stream, incoming: _Incoming, request_id: str) -> None:
+    """Send chunks as they come, until there are no more or the client is gone."""
+    headers = [(b"x-amzn-requestid", request_id.encode()), (b"content-type", answer.content_type.encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    sending = asyncio.ensure_future(_send_chunks(send, answer.chunks))
+    gone = asyncio.ensure_future(incoming.is_gone())
+    try:
+        await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        gone.cancel()
+        sending.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await sending
+
+
+async def _send_chunks(send: Send, chunks: AsyncIterator[bytes]) -> None:
+    async for chunk in chunks:
+        if chunk:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
 
 
 def _header_value(value: str) -> bytes:

@@ -67,7 +67,7 @@ def get(backing: Backing, request: Request) -> Json:
     name, qualifier = qualified(backing, request.parameters)
     version = backing.registry.get(name, qualifier)
     function = backing.registry.function(name)
-    answer: Json = {"Configuration": written(version, backing.home, qualifier), "Code": _code_of(version)}
+    answer: Json = {"Configuration": written(version, backing.home, qualifier), "Code": _code_of(backing, version)}
     if qualifier is None and function.tags:
         answer["Tags"] = function.tags
     if function.concurrency is not None:
@@ -75,12 +75,12 @@ def get(backing: Backing, request: Request) -> Json:
     return answer
 
 
-def _code_of(version: FunctionVersion) -> Json:
-    """Where the package can be fetched: a route of this server, as its path."""
+def _code_of(backing: Backing, version: FunctionVersion) -> Json:
+    """Where the package can be fetched: at a route of this server."""
     if not version.code_sha256:
         return {}
     path = f"/perdure/code/{quote(version.function)}/{quote(version.version, safe='')}"
-    return {"RepositoryType": "Perdure", "Location": path}
+    return {"RepositoryType": "Perdure", "Location": f"{backing.base_url}{path}"}
 
 
 def get_configuration(backing: Backing, request: Request) -> Json:

@@ -50,6 +50,7 @@ async def invoke(backing: Backing, request: Request) -> Answer:
     call = PlainCall(
         version=version,
         request_id=request.request_id,
+        qualifier=reference.qualifier or given.get("Qualifier"),
         payload=payload,
         client_context=given.get("ClientContext"),
         tenant_id=given.get("TenantId"),

@@ -196,7 +196,7 @@ def _summary(view: ExecutionView, operations: list[Operation], now_ms: int, opti
         ("Bytes written", str(view.written_bytes)),
         ("Invoked by", view.parent.execution_id if view.parent else None),
         ("Tenant", view.tenant_id),
-        ("Waiting on", ", ".join(view.waiting_on) or None),
+        ("Waiting on", ", ".join(view.waiting_on) or view.waiting_reason),
         ("Paused", None if pause is None else f"{at(pause.requested_ms)}  {pause.reason or ''}".rstrip()),
         ("Failed invocations", failures),
         ("Last failure", error_line(view.last_failure) if view.last_failure and not no_data else None),

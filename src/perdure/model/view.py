@@ -21,7 +21,8 @@ class ExecutionView(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of an execution. Payloads are JSON text; times are milliseconds since the epoch.
 
     `deadline_ms` is when it times out as things stand, None once it has ended. `failures` counts the invocations that
-    failed in a row, `last_failure` is the error of the last.
+    failed in a row, `last_failure` is the error of the last. `waiting_reason` says why nobody runs an execution which
+    could go on, where that is known.
     """
 
     execution_id: str
@@ -48,6 +49,7 @@ class ExecutionView(msgspec.Struct, frozen=True, kw_only=True):
     last_failure: ErrorObject | None
     tenant_id: str | None
     trace_header: str | None
+    waiting_reason: str | None = None
 
 
 class OpenCallback(msgspec.Struct, frozen=True):

@@ -69,6 +69,7 @@ _VIEW: Final = (
             Member("Invocations", "invocations", WHOLE),
             Member("Running", "is_running", FLAG),
             _WAITING_ON,
+            Member("WaitingReason", "waiting_reason"),
             Member("FailedInvocations", "failures", WHOLE, is_zero_absent=True),
             Member("LastFailure", "last_failure", ERROR, is_data=True),
             Derived("Quarantined", lambda view: view.pause.is_quarantine if view.pause is not None else None, FLAG),
