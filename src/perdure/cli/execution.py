@@ -21,6 +21,7 @@ from perdure.cli.output import (
     one_line,
     readable,
     table_to_text,
+    write_data,
     write_document,
     write_rows,
 )
@@ -399,13 +400,8 @@ def _act(executions: tuple[str, ...], done: str, act: Callable[[Desk, str], None
                 click.echo(f"{said} {view.function}/{view.name} ({view.execution_id})", err=True)
             if done != "deleted":
                 documents.append(write_execution(desk.get(view.arn), PEOPLE.without_data()))
-        if options.is_json and documents:
-            from perdure.cli.output import dumps
-
-            for document in (
-                documents if options.output == "jsonl" else [documents[0] if len(views) == 1 else documents]
-            ):
-                click.echo(dumps(document, is_pretty=options.output == "json"))
+        if documents and (options.is_json or options.query is not None):
+            write_data(options, documents[0] if len(views) == 1 else documents)
 
 
 def confirm(options: Settings, question: str) -> None:
