@@ -34,5 +34,10 @@ def event_text(given: str) -> str:
     return stored
 
 
+def at_file(file: str | None) -> str:
+    """What `event_text` takes, from an option that names a file, or is not given."""
+    return "{}" if file is None else "-" if file == "-" else f"@{file}"
+
+
 def _no_constant(word: str) -> Any:
     raise ValueError(f"{word} is not JSON")

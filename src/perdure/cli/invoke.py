@@ -8,13 +8,14 @@ from typing import Any, Final
 
 import click
 import msgspec
+from msgspec.structs import replace
 
 from perdure.cli import completion, remembered
 from perdure.cli.desk import Desk
 from perdure.cli.ending import ended_badly, finish, write_result
 from perdure.cli.exits import CliError, Exit
 from perdure.cli.follow import detached, event_lines, gave_up
-from perdure.cli.given import event_text
+from perdure.cli.given import at_file, event_text
 from perdure.cli.menu import ask
 from perdure.cli.output import read_text, write_document
 from perdure.cli.place import connected
@@ -25,6 +26,7 @@ from perdure.client.client import Client
 from perdure.client.errors import ApiError, TooLate
 from perdure.model.execution import ExecutionStatus
 from perdure.model.ids import LATEST, FunctionReference
+from perdure.model.view import ExecutionView
 from perdure.wire.table import Json
 
 EVENT_BYTES_MAX: Final = 1024 * 1024
@@ -93,17 +95,13 @@ def invoke(event: str | None, event_file: str | None, is_async: bool, log: str, 
         given["kind"] = "Event"
     context = given.pop("client_context")
     wish = Wish(
-        event=event_text(event if event is not None else _at_file(event_file)),
+        event=event_text(event if event is not None else at_file(event_file)),
         client_context=_encoded_context(context) if context is not None else None,
         has_log=log == "tail",
         **given,
     )
     with connected(options) as client:
         return carried_out(options, client, wish)
-
-
-def _at_file(file: str | None) -> str:
-    return "{}" if file is None else "-" if file == "-" else f"@{file}"
 
 
 def _encoded_context(given: str) -> str:
@@ -119,18 +117,23 @@ def _encoded_context(given: str) -> str:
 
 def carried_out(options: Settings, client: Client, wish: Wish) -> int:
     """Call the function, as it is: durable or not."""
-    wish, is_durable = _known(client, wish)
-    if wish.kind == "DryRun":
-        client.call("Invoke", InvocationType="DryRun", **wish.members())
-        if not options.is_quiet:
-            click.echo(f"{wish.function} could be invoked so", err=True)
+    wish, is_durable = known(client, wish)
+    is_large = len(wish.event.encode()) > EVENT_BYTES_MAX  # only a caller who waits may send as much
+    if wish.kind == "DryRun" or not is_durable or (is_large and wish.kind != "Event"):
+        return call_plain(options, client, wish)
+    arn = start(client, wish)
+    if wish.kind == "Event" and not wish.is_followed:
+        _write_arn(options, arn)
         return Exit.OK
-    if not is_durable:
-        return _call(options, client, wish)
-    return _start(options, client, wish)
+    view = watched(options, ServerDesk(client), arn, waits=wish.waits, is_followed=wish.is_followed)
+    if not wish.is_followed:
+        return finish(options, view)
+    if view.status is not ExecutionStatus.SUCCEEDED:
+        raise ended_badly(view)
+    return Exit.OK
 
 
-def _known(client: Client, wish: Wish) -> tuple[Wish, bool]:
+def known(client: Client, wish: Wish) -> tuple[Wish, bool]:
     """Whether the function is durable; then it has a qualifier, `$LATEST` if none was given.
 
     Who may invoke a function and not look at it is told by what comes back.
@@ -143,13 +146,19 @@ def _known(client: Client, wish: Wish) -> tuple[Wish, bool]:
         return wish, False
     is_durable = bool(found.get("DurableConfig"))
     is_qualified = wish.qualifier is not None or FunctionReference.parse(wish.function).qualifier is not None
-    return (wish if is_qualified or not is_durable else msgspec.structs.replace(wish, qualifier=LATEST)), is_durable
+    return (wish if is_qualified or not is_durable else replace(wish, qualifier=LATEST)), is_durable
 
 
 # --- functions that are not durable -------------------------------------------------------------------------------
 
 
-def _call(options: Settings, client: Client, wish: Wish) -> int:
+def call_plain(options: Settings, client: Client, wish: Wish) -> int:
+    """Call a function and wait for what it returns, or try whether it could be called."""
+    if wish.kind == "DryRun":
+        client.call("Invoke", InvocationType="DryRun", **wish.members())
+        if not options.is_quiet:
+            click.echo(f"{wish.function} could be invoked so", err=True)
+        return Exit.OK
     timeout_s = options.timeout_s if options.timeout_s is not None else SYNC_S
     log_type = "Tail" if wish.has_log and wish.kind == TYPES[0] else None
     try:
@@ -199,19 +208,12 @@ def _json_or_text(payload: bytes) -> Any:
 # --- durable functions --------------------------------------------------------------------------------------------
 
 
-def _start(options: Settings, client: Client, wish: Wish) -> int:
-    if len(wish.event.encode()) > EVENT_BYTES_MAX and wish.kind != "Event":
-        return _call(options, client, wish)  # only a caller who waits may send as much
+def start(client: Client, wish: Wish) -> str:
+    """Begin an execution; it is what `@last` means in this folder from now on."""
     answer = client.call("Invoke", InvocationType="Event", **wish.members())
-    arn = answer.get("DurableExecutionArn")
-    if arn is None:
-        click.echo(f"accepted: {wish.function}", err=True)
-        return Exit.OK
+    arn = str(answer["DurableExecutionArn"])
     remembered.remember(client.endpoint, arn)
-    if wish.kind == "Event" and not wish.is_followed:
-        _write_arn(options, arn)
-        return Exit.OK
-    return see_through(options, ServerDesk(client), arn, waits=wish.waits, is_followed=wish.is_followed)
+    return arn
 
 
 def _write_arn(options: Settings, arn: str) -> None:
@@ -221,8 +223,8 @@ def _write_arn(options: Settings, arn: str) -> None:
         write_document(options, {"StatusCode": 202, "DurableExecutionArn": arn}, lambda: arn)
 
 
-def see_through(options: Settings, desk: Desk, arn: str, *, waits: bool | None, is_followed: bool = False) -> int:
-    """Show an execution until it ends, and print its result; answer its callbacks, if somebody sits at a terminal."""
+def watched(options: Settings, desk: Desk, arn: str, *, waits: bool | None, is_followed: bool = False) -> ExecutionView:
+    """Show an execution until it ends, as it is then; have its callbacks answered, if somebody sits at a terminal."""
     is_asked = waits is None and sys.stdin.isatty() and sys.stderr.isatty()
     waited_for: set[str] = set()
 
@@ -243,12 +245,7 @@ def see_through(options: Settings, desk: Desk, arn: str, *, waits: bool | None, 
         raise detached(arn) from None
     if left is Left.TIMEOUT:
         raise gave_up(follower.picture.view)
-    view = desk.get(arn)
-    if not is_followed:
-        return finish(options, view)
-    if view.status is ExecutionStatus.SUCCEEDED:
-        return Exit.OK
-    raise ended_badly(view)
+    return desk.get(arn)
 
 
 def _input_needed(picture: Picture) -> CliError:

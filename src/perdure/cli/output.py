@@ -76,11 +76,12 @@ def _part(document: Any, query: str) -> Any:
     """What a JMESPath finds. The package for that comes with boto3 and the AWS command line; Perdure does without."""
     try:
         import jmespath
+        from jmespath.exceptions import JMESPathError
     except ImportError:
         raise CliError("--query needs the package jmespath", Exit.USAGE, hint="pip install jmespath") from None
     try:
         return jmespath.search(query, document)
-    except jmespath.exceptions.JMESPathError as error:
+    except JMESPathError as error:
         raise CliError(f"--query {query!r} can't be: {error}", Exit.USAGE, kind="InvalidQuery") from None
 
 

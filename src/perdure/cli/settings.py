@@ -107,7 +107,9 @@ class _Sectioned(click.Command):
     """Takes the options of every command, and shows them after its own."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        return [*super().get_params(ctx), *_GLOBAL]
+        own = super().get_params(ctx)
+        taken = {name for parameter in own for name in parameter.opts}
+        return [*own, *(option for option in _GLOBAL if taken.isdisjoint(option.opts))]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         own: list[tuple[str, str]] = []
