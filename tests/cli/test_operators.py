@@ -371,3 +371,20 @@ def complete(typed: str) -> list[str]:
     *before, last = typed.split(" ")
     found = ShellComplete(root, {}, "perdure", "_PERDURE_COMPLETE").get_completions(before, last)
     return [item.value for item in found]
+
+
+def test_what_operators_did_is_on_record_without_payloads(cli: Cli, ids: dict[str, str]) -> None:
+    cli("execution", "pause", ids["waiting"])
+    cli("execution", "resume", ids["waiting"])
+    callback_id = cli("callback", "list", "-o", "json").json["Callbacks"][0]["CallbackId"]
+    cli("callback", "succeed", callback_id, "-r", "a secret")
+    cli("execution", "stop", ids["sleeping"], "-y")
+    said = cli("audit", "-o", "json")
+    assert [(entry["EventName"], entry["Resource"].rpartition("/")[2]) for entry in said.json["Entries"]] == [
+        ("StopDurableExecution", ids["sleeping"]),
+        ("SendDurableExecutionCallbackSuccess", ids["waiting"]),
+        ("ResumeDurableExecution", ids["waiting"]),
+        ("PauseDurableExecution", ids["waiting"]),
+    ]
+    assert "secret" not in said.out
+    assert callback_id not in said.out

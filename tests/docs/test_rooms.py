@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "sdk": {"model", "wire", "sdk (public modules)"},
     "sdk (public modules)": {"model", "wire", "sdk", "worker"},
     "worker": {"service", "sdk", "sdk (public modules)", "engine", "store", "model"},
-    "api": {"service", "engine", "store", "wire", "model", "identity"},
+    "api": {"runtimes", "service", "engine", "store", "wire", "model", "identity"},
     "identity": {"store", "wire", "model"},
     "sam": {"model"},
     "server": {

@@ -1,6 +1,6 @@
 """Who may do what at the API, and what goes on record."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from perdure.api.backing import Backing
@@ -56,6 +56,12 @@ class Access:
         if caller.kind is not CallerKind.ANONYMOUS:
             self._gate.authorize(caller, need.action, need.resource)
         return need
+
+    def authorizer(self, caller: Caller) -> Callable[[str, str], None] | None:
+        """What says whether the caller may do an action to a resource; None if anybody may do anything."""
+        if caller.kind is CallerKind.ANONYMOUS:
+            return None
+        return lambda action, resource: self._gate.authorize(caller, action, resource)
 
     def permit_own(self, caller: Caller, action: str, *, is_audited: bool) -> Need:
         """The same for a route that AWS's API does not have; `action` is `perdure:Name` or one of Lambda's."""

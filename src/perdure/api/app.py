@@ -5,21 +5,22 @@ is refused before it is read; a client that is slow holds its own connection and
 """
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Final, TypeAlias, TypeVar, cast
 from urllib.parse import parse_qsl
 
 import msgspec
 
-from perdure.api import callbacks, executions, invoke
+from perdure.api import callbacks, executions, functions, invoke, policies, settings, tags, versions
 from perdure.api.access import Access
 from perdure.api.backing import Backing
 from perdure.api.errors import error_answer
-from perdure.api.request import Answer, Handler, Request
+from perdure.api.request import Answer, Handler, Request, Stream
 from perdure.api.routes import Found, Routes
 from perdure.identity.actions import Need
 from perdure.identity.audit import OK
@@ -73,7 +74,7 @@ class RawRequest(msgspec.Struct, frozen=True, kw_only=True):
     is_gone: Callable[[], Awaitable[None]] | None = None
 
 
-RawHandler: TypeAlias = Callable[[Backing, RawRequest], Message | Awaitable[Message]]
+RawHandler: TypeAlias = Callable[[Backing, RawRequest], Message | Awaitable[Message] | Awaitable[Message | Stream]]
 
 
 class RawRoute(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +95,16 @@ class _Route(msgspec.Struct, frozen=True):
     handler: Handler
 
 
-HANDLERS: Final[dict[str, Handler]] = {**executions.OPERATIONS, **callbacks.OPERATIONS, **invoke.OPERATIONS}
+HANDLERS: Final[dict[str, Handler]] = {
+    **executions.OPERATIONS,
+    **callbacks.OPERATIONS,
+    **invoke.OPERATIONS,
+    **functions.OPERATIONS,
+    **versions.OPERATIONS,
+    **policies.OPERATIONS,
+    **settings.OPERATIONS,
+    **tags.OPERATIONS,
+}
 
 
 class App:
@@ -133,7 +143,7 @@ class App:
         try:
             found = self._find(incoming)
             name = found.to.operation.name if isinstance(found.to, _Route) else found.to.path
-            answer = await self._answer(found, incoming, request_id)
+            answer: Message | Stream = await self._answer(found, incoming, request_id)
         except ServiceError as error:
             answer = error_answer(error)
         except asyncio.CancelledError:
@@ -141,10 +151,17 @@ class App:
         except Exception:
             log.exception("a request met an error of the server's own", extra={"request": request_id, "route": name})
             answer = error_answer(ServiceError("the server met an error of its own", hint=f"its log has {request_id}"))
-        await _send(send, answer, request_id, is_body_left=not incoming.is_read)
+        try:
+            if isinstance(answer, Stream):
+                await _send_stream(send, answer, incoming, request_id)
+                return
+            await _send(send, answer, request_id, is_body_left=not incoming.is_read)
+        except (RuntimeError, OSError) as error:  # what the server's transports raise once they are closed
+            log.debug("a client went away before its answer", extra={"request": request_id, "error": str(error)})
         if log.isEnabledFor(logging.INFO):
             taken_ms = round((time.perf_counter() - began) * 1000, 2)
-            facts = {"request": request_id, "route": name, "status": answer.status, "duration_ms": taken_ms}
+            status = answer.status if isinstance(answer, Message) else 200
+            facts = {"request": request_id, "route": name, "status": status, "duration_ms": taken_ms}
             log.info("request", extra=facts)
 
     def _find(self, incoming: "_Incoming") -> "Found[_Route | RawRoute]":
@@ -161,7 +178,9 @@ class App:
             )
         return found
 
-    async def _answer(self, found: "Found[_Route | RawRoute]", incoming: "_Incoming", request_id: str) -> Message:
+    async def _answer(
+        self, found: "Found[_Route | RawRoute]", incoming: "_Incoming", request_id: str
+    ) -> Message | Stream:
         route = found.to
         if isinstance(route, RawRoute):
             return await self._answer_raw(route, found.path, incoming, request_id)
@@ -184,6 +203,7 @@ class App:
                 function=caller.function,
                 is_gone=incoming.is_gone,
                 trace_header=headers.get("x-amzn-trace-id"),
+                authorize=self._access.authorizer(caller),
             )
             outcome = ServiceError.code
             try:
@@ -225,7 +245,7 @@ class App:
 
     async def _answer_raw(
         self, route: RawRoute, path: Mapping[str, str], incoming: "_Incoming", request_id: str
-    ) -> Message:
+    ) -> Message | Stream:
         if not route.is_open:
             self._access.check_signed(incoming.headers, incoming.query_string)
         body = await self._body(incoming, route.body_bytes_max)
@@ -249,7 +269,7 @@ class App:
                 request_id=request_id,
                 is_gone=incoming.is_gone,
             )
-            return await self._handled(route.handler, request)
+            return cast(Message | Stream, await self._handled(route.handler, request))
         finally:
             self._give_back(len(body))
 
@@ -295,7 +315,7 @@ class _Incoming:
         client = scope.get("client")
         self.peer: str | None = client[0] if client else None
         self.is_secure: bool = scope.get("scheme") == "https"
-        self.is_read = False
+        self.is_read = self.headers.get("content-length", "0") == "0" and "transfer-encoding" not in self.headers
         self._receive = receive
 
     def announced_bytes(self) -> int | None:
@@ -315,7 +335,7 @@ class _Incoming:
         except ValueError:  # UnicodeDecodeError is one
             raise InvalidParameterValue("the request's query can't be read: it must be UTF-8 text, escaped") from None
 
-    async def chunks(self) -> Any:
+    async def chunks(self) -> AsyncIterator[bytes]:
         while not self.is_read:
             message = await self._receive()
             if message["type"] == "http.disconnect":
@@ -356,6 +376,28 @@ async def _send(send: Send, answer: Message, request_id: str, *, is_body_left: b
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body if answer.status != 204 else b""})
+
+
+async def _send_stream(send: Send, answer: Stream, incoming: _Incoming, request_id: str) -> None:
+    """Send chunks as they come, until there are no more or the client is gone."""
+    headers = [(b"x-amzn-requestid", request_id.encode()), (b"content-type", answer.content_type.encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    sending = asyncio.ensure_future(_send_chunks(send, answer.chunks))
+    gone = asyncio.ensure_future(incoming.is_gone())
+    try:
+        await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        gone.cancel()
+        sending.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await sending
+
+
+async def _send_chunks(send: Send, chunks: AsyncIterator[bytes]) -> None:
+    async for chunk in chunks:
+        if chunk:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
 
 
 def _header_value(value: str) -> bytes:

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from perdure.model.error import ResourceNotFound
 from perdure.model.function import FunctionVersion
 from perdure.model.ids import Home
 from perdure.service.service import Service
 from perdure.store.protocol import Store
 
 if TYPE_CHECKING:
+    from perdure.runtimes.logs import FunctionLogs
     from perdure.service.registry import Registry
 
 
@@ -20,6 +22,8 @@ class PlainCall(msgspec.Struct, frozen=True, kw_only=True):
 
     version: FunctionVersion
     request_id: str
+    qualifier: str | None = None
+    """By which it was invoked; settings of events are by qualifier."""
     payload: bytes = b""
     client_context: str | None = None
     tenant_id: str | None = None
@@ -60,17 +64,31 @@ class Backing:
         store: Store,
         home: Home,
         calling: Calling,
+        logs: "FunctionLogs | None" = None,
         runtimes: frozenset[str] = frozenset(),
         check_package: Callable[[bytes], None] = lambda _package: None,
         sync_wait_s: float = 900.0,
         lambda_endpoint: str | None = None,
+        base_url: str = "",
     ) -> None:
         self.service = service
         self.registry = registry
         self.store = store
         self.home = home
         self.calling = calling
+        self._logs = logs
         self.runtimes = runtimes
         self.check_package = check_package
         self.sync_wait_s = sync_wait_s
         self.lambda_endpoint = lambda_endpoint
+        self.base_url = base_url
+        """What paths of this server are behind, in answers."""
+        self.checkpoints = 0
+        """Checkpoints that are under way; only the loop changes it."""
+
+    @property
+    def logs(self) -> "FunctionLogs":
+        """What functions have printed."""
+        if self._logs is None:
+            raise ResourceNotFound("this server keeps no logs of functions")
+        return self._logs

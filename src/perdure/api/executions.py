@@ -3,20 +3,25 @@
 Source: Lambda API 2025-12-01.
 """
 
+import asyncio
+import contextlib
+import threading
 from collections.abc import Sequence
 from typing import Final
 
 import msgspec
+from msgspec import structs
 
 from perdure.api.backing import Backing
 from perdure.api.request import Handler, Request
 from perdure.engine import tokens
-from perdure.engine.commands import Token
-from perdure.model.error import InvalidParameterValue, ResourceNotFound
+from perdure.engine.commands import Resolve, Target, Token
+from perdure.model.error import AccessDenied, ErrorObject, InvalidParameterValue, ResourceNotFound
 from perdure.model.execution import ExecutionStatus
 from perdure.model.ids import ExecutionArn, FunctionReference, execution_key
-from perdure.model.operation import Operation
+from perdure.model.operation import Operation, OperationUpdate
 from perdure.model.view import ExecutionView
+from perdure.service.invocation import Checkpointed
 from perdure.store.protocol import PAGE_DEFAULT, Query
 from perdure.wire.api import Message
 from perdure.wire.events import About, write_event
@@ -27,6 +32,9 @@ from perdure.wire.table import Json
 
 STATE_PAGE_BYTES: Final = 5 * 1024 * 1024
 """A page of state stays below this, but for a single operation that is larger."""
+
+SMALL_UPDATES_MAX: Final = 32
+"""A checkpoint of more is decided in a thread, so that the loop stays free for others."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -39,14 +47,95 @@ def ready(body: Json, status: int = 200) -> Message:
 # --- handlers' own calls -----------------------------------------------------------------------------------------
 
 
-def checkpoint(backing: Backing, request: Request) -> Message:
+async def checkpoint(backing: Backing, request: Request) -> Message:
+    """Checkpoints that come alone are committed here, on the loop: a hand-off costs more than it saves.
+
+    Those that come together are committed together, by the store's own thread, while the loop reads more.
+    """
     given = request.parameters
     execution_id, key, token = _token_of(backing, given)
     found = given.get("Updates") or ()
     if not isinstance(found, list | tuple):
         raise InvalidParameterValue(f"Updates must be a list, not {found!r:.80}")
     updates = [UPDATE.read(one, API, f"Updates[{at}]") for at, one in enumerate(found)]
-    answer = backing.service.checkpoint(execution_id, token, updates, given.get("ClientToken"))
+    client_token = given.get("ClientToken")
+    resolve = _resolver(backing, request)
+    service = backing.service
+    is_small = len(updates) <= SMALL_UPDATES_MAX
+    backing.checkpoints += 1
+    try:
+        answer: Checkpointed | None = None
+        if is_small:
+            await asyncio.sleep(0)  # those that came with it are counted, too
+            answer = await _committed(backing, execution_id, token, updates, client_token, resolve)
+        if answer is None:
+            answer = await asyncio.to_thread(service.checkpoint, execution_id, token, updates, client_token, resolve)
+    finally:
+        backing.checkpoints -= 1
+    return _checkpointed(backing, key, answer)
+
+
+async def _committed(
+    backing: Backing,
+    execution_id: str,
+    token: Token,
+    updates: Sequence[OperationUpdate],
+    client_token: str | None,
+    resolve: Resolve | None,
+) -> Checkpointed | None:
+    """The answer to a checkpoint; None if it needs a thread, because it has to wait for somebody or has effects."""
+    loop = asyncio.get_running_loop()
+    answered: asyncio.Future[Checkpointed | None] = loop.create_future()
+
+    def told(answer: Checkpointed | Exception | None) -> None:
+        if threading.get_ident() == here:
+            _tell(answered, answer)
+        else:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the server has stopped
+                loop.call_soon_threadsafe(_tell, answered, answer)
+
+    here = threading.get_ident()
+    is_alone = backing.checkpoints == 1
+    if not backing.service.checkpoint_told(
+        execution_id, token, updates, client_token, told, resolve=resolve, waits=is_alone
+    ):
+        return None
+    return await answered
+
+
+def _resolver(backing: Backing, request: Request) -> Resolve | None:
+    """What looks up the targets of chained invokes for a caller who may not invoke every function.
+
+    Source: IAM, lambda:InvokeFunction is checked for the role of the calling function.
+    """
+    authorize = request.authorize
+    if authorize is None:
+        return None
+
+    def resolve(update: OperationUpdate) -> Target:
+        target = backing.registry.chained(update)
+        if target.refusal is not None or update.function_name is None:
+            return target
+        reference = FunctionReference.parse(update.function_name)
+        try:
+            authorize("lambda:InvokeFunction", backing.home.function_arn(reference.name, reference.qualifier))
+        except AccessDenied as denied:
+            return structs.replace(target, refusal=ErrorObject(denied.message, denied.code))
+        return target
+
+    return resolve
+
+
+def _tell(answered: "asyncio.Future[Checkpointed | None]", answer: Checkpointed | Exception | None) -> None:
+    if answered.done():
+        return
+    if isinstance(answer, Exception):
+        answered.set_exception(answer)
+    else:
+        answered.set_result(answer)
+
+
+def _checkpointed(backing: Backing, key: bytes, answer: Checkpointed) -> Message:
     body: Json = {"NewExecutionState": {"Operations": _written(answer.operations)}}
     if answer.token is not None:
         body["CheckpointToken"] = tokens.mint(backing.store.secret, key, answer.token)

@@ -24,6 +24,7 @@ from perdure.model.execution import ExecutionStatus
 from perdure.model.function import FunctionVersion
 from perdure.model.ids import FunctionReference
 from perdure.model.view import ExecutionView
+from perdure.service.registry import UNQUALIFIED
 from perdure.service.starting import Started, StartRequest
 from perdure.wire.table import Json
 
@@ -31,7 +32,6 @@ SYNC_BYTES_MAX: Final = 6 * 1024 * 1024
 EVENT_BYTES_MAX: Final = 1024 * 1024
 CLIENT_CONTEXT_BYTES_MAX: Final = 3583
 TRACE_HEADER_MAX: Final = 8192
-UNQUALIFIED: Final = "You cannot invoke a durable function using an unqualified ARN."
 
 
 async def invoke(backing: Backing, request: Request) -> Answer:
@@ -50,6 +50,7 @@ async def invoke(backing: Backing, request: Request) -> Answer:
     call = PlainCall(
         version=version,
         request_id=request.request_id,
+        qualifier=reference.qualifier or given.get("Qualifier"),
         payload=payload,
         client_context=given.get("ClientContext"),
         tenant_id=given.get("TenantId"),

@@ -1,6 +1,6 @@
 """What a handler of an API operation is given, and what it may answer."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
@@ -10,6 +10,14 @@ from perdure.wire.table import Json
 
 if TYPE_CHECKING:
     from perdure.api.backing import Backing
+
+
+class Stream(msgspec.Struct, frozen=True):
+    """An answer that goes on until its chunks end or the client goes away."""
+
+    chunks: AsyncIterator[bytes]
+    content_type: str
+
 
 Answer: TypeAlias = Json | Message
 """An answer's members under their API names (times in milliseconds), or a message that is ready to be sent."""
@@ -30,6 +38,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     is_gone: Callable[[], Awaitable[None]] | None = None
     """Returns once the client has gone away."""
     trace_header: str | None = None
+    authorize: Callable[[str, str], None] | None = None
+    """Raises AccessDenied unless the caller may do an action to a resource; None if anybody may do anything."""
 
 
 Handler: TypeAlias = "Callable[[Backing, Request], Answer | Awaitable[Answer]]"

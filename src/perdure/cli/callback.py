@@ -7,8 +7,12 @@ from perdure.cli.desk import opened
 from perdure.cli.execution import error_from, error_options
 from perdure.cli.moments import Moment, Span, countdown, duration_text
 from perdure.cli.output import Column, Fit, dumps, read_text, write_rows
+from perdure.cli.recording import note
 from perdure.cli.settings import Group, settings
+from perdure.engine.tokens import callback_owner
+from perdure.model.ids import execution_text
 from perdure.model.view import OpenCallback
+from perdure.service.service import Service
 from perdure.store.sqlite import Mode
 from perdure.wire.executions import write_open_callback
 from perdure.wire.forms import PEOPLE
@@ -67,6 +71,7 @@ def succeed(callback_id: str, result: str | None) -> None:
     text = None if result is None else read_text(result, "result")
     with opened(settings(), Mode.OPERATE) as service:
         service.succeed_callback(callback_id, text)
+        _note(service, "SendDurableExecutionCallbackSuccess", callback_id)
     _said("answered", callback_id)
 
 
@@ -83,6 +88,7 @@ def fail(
     """Answer a callback with a failure."""
     with opened(settings(), Mode.OPERATE) as service:
         service.fail_callback(callback_id, error_from(error_message, error_type, error_data, stack_trace))
+        _note(service, "SendDurableExecutionCallbackFailure", callback_id)
     _said("answered with a failure", callback_id)
 
 
@@ -103,6 +109,13 @@ def heartbeat(callback_id: str, every: float | None) -> None:
                 service.heartbeat_callback(callback_id)
             except CallbackTimeout:
                 return
+
+
+def _note(service: Service, operation: str, callback_id: str) -> None:
+    """On record is the execution: who has a callback's id may answer it."""
+    key = callback_owner(callback_id)
+    assert key is not None, "a callback that was answered is one of ours"
+    note(service.store, operation, service.get(execution_text(key)).arn)
 
 
 def _said(done: str, callback_id: str) -> None:

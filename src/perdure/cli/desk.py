@@ -11,6 +11,7 @@ from perdure.service.functions import LoadedFunctions
 from perdure.service.invocation import Call, Invocation
 from perdure.service.service import Service
 from perdure.store.open import open_store, sqlite_path
+from perdure.store.protocol import Store
 from perdure.store.sqlite import Mode
 
 
@@ -33,11 +34,13 @@ class _NoWorker:
 
 
 @contextlib.contextmanager
-def opened(options: Settings, mode: Mode = Mode.READ) -> Iterator[Service]:
-    """The service over the store of the settings; it must exist."""
+def opened_store(options: Settings, mode: Mode = Mode.READ, *, may_make: bool = False) -> Iterator[Store]:
+    """The store of the settings; it must exist, unless it may be made."""
     url = options.store_url
     path = sqlite_path(url)
-    if path is not None and not path.exists():
+    if path is not None and not path.exists() and may_make:
+        mode = Mode.OWN
+    elif path is not None and not path.exists():
         raise CliError(
             f"there is no store at {path}",
             Exit.NOT_FOUND,
@@ -48,6 +51,13 @@ def opened(options: Settings, mode: Mode = Mode.READ) -> Iterator[Service]:
         raise NotAStore("memory:// lives and ends with the process that made it", hint="name a file with --store")
     store = open_store(url, mode)
     try:
-        yield Service(store, LoadedFunctions({}, Home()), _NoWorker())
+        yield store
     finally:
         store.close()
+
+
+@contextlib.contextmanager
+def opened(options: Settings, mode: Mode = Mode.READ) -> Iterator[Service]:
+    """The service over the store of the settings; it must exist."""
+    with opened_store(options, mode) as store:
+        yield Service(store, LoadedFunctions({}, Home()), _NoWorker())

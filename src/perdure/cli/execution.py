@@ -24,6 +24,7 @@ from perdure.cli.output import (
     write_document,
     write_rows,
 )
+from perdure.cli.recording import note
 from perdure.cli.settings import Command, Group, Settings, settings
 from perdure.model.error import ErrorObject
 from perdure.model.event import HistoryEvent
@@ -40,6 +41,13 @@ from perdure.wire.forms import PEOPLE
 from perdure.wire.operations import write_operation
 
 PAYLOAD_CHARS = 100
+OPERATIONS = {
+    "stopped": "StopDurableExecution",
+    "paused": "PauseDurableExecution",
+    "resumed": "ResumeDurableExecution",
+    "deleted": "DeleteDurableExecution",
+}
+"""What was done, under the name that it has on record."""
 
 
 @click.group(cls=Group, help="See executions, and stop, hold, free and remove them.")
@@ -390,6 +398,7 @@ def _act(executions: tuple[str, ...], done: str, act: Callable[[Service, str], A
         documents = []
         for view in views:
             act(service, view.execution_id)
+            note(service.store, OPERATIONS[done], view.arn)
             if not options.is_json and not options.is_quiet:
                 is_late = done == "stopped" and view.end_ms is not None
                 said = f"{view.status} before, and stays so:" if is_late else done

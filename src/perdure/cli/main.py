@@ -18,8 +18,12 @@ root = Group(
     help="Durable functions on your own machine: they survive crashes, wait a year without running, and go on.",
     lazy={
         "run": ("perdure.cli.run:run", "Run a durable function here, or go on with a run that was cut off."),
+        "serve": ("perdure.cli.serve:serve", "Serve the Lambda API: for boto3, the AWS CLI, SAM and official SDKs."),
         "execution": ("perdure.cli.execution:execution", "See, stop, hold, and remove executions."),
         "callback": ("perdure.cli.callback:callback", "See and answer what executions wait for."),
+        "keys": ("perdure.cli.keys:keys", "Access keys: make, list, disable, remove them."),
+        "roles": ("perdure.cli.roles:roles", "What functions may do beside moving their own executions on."),
+        "audit": ("perdure.cli.audit:audit", "Who has done what."),
         "ls": ("perdure.cli.execution:list_executions", "The same as `execution list`."),
         "completion": ("perdure.cli.completion:completion", "Completion of commands and ids for your shell."),
     },

@@ -112,7 +112,7 @@ def policy_of(document: Any, *, is_of_resource: bool = False) -> Policy:
     if document.get("Version", _VERSIONS[0]) not in _VERSIONS:
         raise _refused("Version", f'"{_VERSIONS[0]}"')
     statements = document.get("Statement")
-    listed = statements if isinstance(statements, list) else [statements]
+    listed: list[Any] = statements if isinstance(statements, list) else [statements]
     if not listed or not all(isinstance(statement, dict) for statement in listed):
         raise _refused("Statement", "an object or a list of objects")
     return Policy(tuple(_statement(each, f"Statement[{number}]", is_of_resource) for number, each in enumerate(listed)))

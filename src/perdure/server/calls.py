@@ -6,6 +6,7 @@ made at least once.
 Source of the numbers: Lambda Developer Guide, asynchronous invocation.
 """
 
+import base64
 import heapq
 import logging
 import threading
@@ -16,10 +17,14 @@ from typing import Final
 import msgspec
 
 from perdure.api.backing import Called, PlainCall
-from perdure.model.error import ErrorObject, ServiceError, StoreError
+from perdure.model.error import ErrorObject, ResourceNotFound, ServiceError, StoreError
+from perdure.model.function import Host
+from perdure.model.ids import LATEST
+from perdure.runtimes.pool import InvokeOutcome, ManagedPool
 from perdure.server.pools import Pools
 from perdure.service.clock import Clock
 from perdure.service.invocation import Call
+from perdure.service.registry import Registry
 from perdure.store.protocol import Change, Store
 
 log: Final = logging.getLogger("perdure.server")
@@ -43,9 +48,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 class Calls:
     """Calls by way of the pools."""
 
-    def __init__(self, store: Store, pools: Pools, clock: Clock) -> None:
+    def __init__(self, store: Store, registry: Registry, pools: Pools, managed: ManagedPool, clock: Clock) -> None:
         self._store = store
+        self._registry = registry
         self._pools = pools
+        self._managed = managed
         self._clock = clock
         self._lock = threading.Condition()
         self._due: list[tuple[int, str]] = []
@@ -73,6 +80,16 @@ class Calls:
         """Make a call now."""
         version = call.version
         answered: Future[Called] = Future()
+        if version.host is Host.MANAGED:
+            self._managed.invoke(
+                version,
+                call.payload,
+                request_id=call.request_id,
+                client_context=_decoded(call.client_context),
+                tenant_id=call.tenant_id,
+                trace=call.trace_header,
+            ).add_done_callback(lambda outcome: _pass_on(outcome, answered))
+            return answered
 
         def answer(result: str | None, error: ErrorObject | None) -> None:
             if error is None:
@@ -124,11 +141,24 @@ class Calls:
         event = msgspec.msgpack.decode(record.data, type=Event)
         self.call(event.call).add_done_callback(lambda called: self._delivered(key, event, called.result()))
 
+    def _terms_of(self, call: PlainCall) -> tuple[int, int]:
+        """How often a call is made again, and for how long, as the function's settings have it."""
+        try:
+            settings = self._registry.function(call.version.function).event_invokes.get(call.qualifier or LATEST)
+        except ResourceNotFound:
+            settings = None
+        if settings is None:
+            return RETRIES, AGE_MS_MAX
+        retries_max = settings.retries_max if settings.retries_max is not None else RETRIES
+        age_ms_max = settings.age_max_s * 1000 if settings.age_max_s is not None else AGE_MS_MAX
+        return retries_max, age_ms_max
+
     def _delivered(self, key: str, event: Event, called: Called) -> None:
         """The call has ended: it is done with, or made again later."""
         now_ms = self._clock.now_ms()
         try:
-            if called.is_error and event.failures < RETRIES and now_ms - event.accepted_ms < AGE_MS_MAX:
+            retries_max, age_ms_max = self._terms_of(event.call)
+            if called.is_error and event.failures < retries_max and now_ms - event.accepted_ms < age_ms_max:
                 again = msgspec.structs.replace(event, failures=event.failures + 1)
                 self._keep(again, now_ms + RETRY_DELAYS_MS[event.failures], key)
                 return
@@ -138,6 +168,20 @@ class Calls:
             self._store.change([Change(EVENT, key, None)])
         except StoreError as error:
             log.warning("the end of an event can't be kept; it is delivered again", extra={"error": str(error)})
+
+
+def _decoded(client_context: str | None) -> str | None:
+    """The JSON text of a client context."""
+    return base64.b64decode(client_context).decode() if client_context is not None else None
+
+
+def _pass_on(outcome: "Future[InvokeOutcome]", answered: "Future[Called]") -> None:
+    error = outcome.exception()
+    if error is not None:
+        answered.set_exception(error)
+        return
+    found = outcome.result()
+    answered.set_result(Called(found.body, found.function_error is not None, found.log_tail))
 
 
 def document_of(error: ErrorObject) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import logging
 import socket
 import ssl
 import threading
@@ -64,6 +65,7 @@ class HttpServer:
         )
         if tls is not None:
             _check_tls(tls)
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # it tells of clients that went away
         self._started = threading.Event()
         self._server = _Server(config, self._started)
         self._error: BaseException | None = None

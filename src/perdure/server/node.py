@@ -1,6 +1,8 @@
 """One node: a store, the service over it, the pools that run functions, and the API in front."""
 
 import random
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -8,7 +10,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from perdure.api import emulator
+from perdure.api import emulator, function_logs
 from perdure.api.access import Access
 from perdure.api.app import HANDLERS, App
 from perdure.api.backing import Backing
@@ -16,12 +18,19 @@ from perdure.engine.terms import Terms
 from perdure.execution import definition_of
 from perdure.identity.audit import AuditLog
 from perdure.identity.gate import Gate
+from perdure.identity.roles import Credentialing
+from perdure.model.error import AccessDenied, ResourceNotFound
 from perdure.model.execution import DurableConfig
-from perdure.model.function import FunctionVersion, Host
+from perdure.model.function import FunctionVersion, Host, endpoint_url
 from perdure.model.ids import LATEST, Home
+from perdure.runtimes import packages
+from perdure.runtimes.interpreters import is_known
+from perdure.runtimes.logs import FunctionLogs
+from perdure.runtimes.pool import ManagedPool, Settings as PoolSettings
 from perdure.server.calls import Calls
+from perdure.server.chores import Chores
 from perdure.server.endpoint_pool import EndpointPool
-from perdure.server.http import HttpServer, Tls
+from perdure.server.http import HttpServer, Tls, is_loopback
 from perdure.server.pools import Pools
 from perdure.service.clock import SystemClock
 from perdure.service.invocation import Dispatcher
@@ -29,6 +38,7 @@ from perdure.service.registry import Registry
 from perdure.service.service import Service
 from perdure.service.ticker import Ticker
 from perdure.store.protocol import Store
+from perdure.wire.api import lambda_api
 from perdure.worker.threads import ThreadWorker
 
 STOP_S: Final = 10.0
@@ -44,6 +54,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     terms: Terms = Terms()
     data: Path | None = None
     sync_wait_s: float = 900.0
+    lambda_endpoint: str | None = None
+    managed: PoolSettings = PoolSettings()
 
 
 class Node:
@@ -58,27 +70,47 @@ class Node:
         self.registry = Registry(store, settings.home, clock, random.random)
         self._worker = ThreadWorker(handlers or {})
         self._endpoints = EndpointPool(self.registry.find)
-        pools: dict[Host, Dispatcher] = {Host.PROCESS: self._worker, Host.ENDPOINT: self._endpoints}
-        self.pools = Pools(self.registry.find, pools)
+        self._folder = settings.data or Path(tempfile.mkdtemp(prefix="perdure-node-"))
+        self._is_folder_ours = settings.data is None
+        self.logs = FunctionLogs(self._folder / "logs")
+        self._managed = self._managed_pool(settings)
+        pools: dict[Host, Dispatcher] = {
+            Host.PROCESS: self._worker,
+            Host.ENDPOINT: self._endpoints,
+            Host.MANAGED: self._managed,
+        }
+        self.pools = Pools(self.registry, pools)
         self.service = Service(store, self.registry, self.pools, home=settings.home, terms=settings.terms, clock=clock)
         self._worker.bind(self.service)
         self._endpoints.bind(self.service)
+        self._managed.bind(self.service)
         self.pools.bind(self.service)
         self._register(handlers or {})
         self._ticker = Ticker(self.service)
-        self._calls = Calls(store, self.pools, clock)
+        self._calls = Calls(store, self.registry, self.pools, self._managed, clock)
         backing = Backing(
             service=self.service,
             registry=self.registry,
             store=store,
             home=settings.home,
             calling=self._calls,
+            logs=self.logs,
+            runtimes=frozenset(filter(is_known, lambda_api().shapes["Runtime"]["enum"])),
+            check_package=packages.check,
             sync_wait_s=settings.sync_wait_s,
+            lambda_endpoint=endpoint_url(settings.lambda_endpoint) if settings.lambda_endpoint else None,
         )
         gate = Gate(store, settings.home, clock.now_ms)
+        if gate.is_open() and not is_loopback(settings.host):
+            raise AccessDenied(
+                f"nothing is served at {settings.host}, beyond this machine, without access keys",
+                hint="make one with `perdure keys create`, or listen on 127.0.0.1",
+            )
         self._audit = AuditLog(store)
-        app = App(backing, Access(gate, self._audit), HANDLERS, emulator.ROUTES)
+        app = App(backing, Access(gate, self._audit), HANDLERS, [*emulator.ROUTES, *function_logs.ROUTES])
         self._http = HttpServer(app, settings.host, settings.port, settings.tls)
+        backing.base_url = self._http.url
+        self._chores = Chores([self.registry.sweep])
 
     @property
     def url(self) -> str:
@@ -88,19 +120,60 @@ class Node:
         """Go on with what is in the store, and take requests."""
         self._ticker.start()
         self._calls.start()
+        self._chores.start()
         self._http.start()
 
     def stop(self, timeout_s: float = STOP_S) -> None:
         """Take no requests any more, hand back what runs, and give the store back."""
         self._http.stop(timeout_s)
         self._calls.stop()
+        self._chores.stop()
         self.service.close()
         self._worker.close(timeout_s)
         self._ticker.stop(timeout_s)
         self.pools.close()
         self._endpoints.close()
+        self._managed.close(timeout_s)
+        self.logs.close()
         self._audit.close()
         self.store.close()
+        if self._is_folder_ours:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _managed_pool(self, settings: Settings) -> ManagedPool:
+        credentialing = Credentialing(self.store.secret)
+        registry = self.registry
+
+        def version_of(target: str) -> FunctionVersion:
+            function, _, version = target.rpartition(":")
+            return registry.get(function, version)
+
+        def code_of(version: FunctionVersion) -> bytes:
+            if version.code_key is None:
+                raise ResourceNotFound(f"{version.target} has no deployment package")
+            return registry.code(version.code_key)
+
+        def credentials_of(version: FunctionVersion) -> dict[str, str]:
+            given = credentialing.credentials_for(version, SystemClock().now_ms())
+            return {
+                "AWS_ACCESS_KEY_ID": given.key_id,
+                "AWS_SECRET_ACCESS_KEY": given.secret,
+                "AWS_SESSION_TOKEN": given.token,
+            }
+
+        return ManagedPool(
+            version_of,
+            code_of,
+            self.logs,
+            home=settings.home,
+            endpoint=lambda: self.url,
+            concurrency_of=lambda function: registry.function(function).concurrency,
+            credentials_of=credentials_of,
+            freed=lambda: self.service.fill_places(),
+            settings=msgspec.structs.replace(
+                settings.managed, cache=settings.managed.cache or self._folder / "packages"
+            ),
+        )
 
     def __enter__(self) -> Self:
         self.start()

@@ -1,27 +1,29 @@
 """Where the invocations of a node run: to each version the pool of its host."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from perdure.engine import commands as cmd
 from perdure.model.error import ErrorObject, ServiceError
-from perdure.model.function import FunctionVersion, Host, target_of
+from perdure.model.function import Host, target_of
 from perdure.service.invocation import Call, Dispatcher, Invocation
+from perdure.service.registry import Registry
 from perdure.service.service import Service
 
 log: Final = logging.getLogger("perdure.server")
 
 
 class Pools:
-    """A dispatcher over the pools of the hosts. `find` gives the version of a target, None if it is gone.
+    """A dispatcher over the pools of the hosts.
 
-    An execution whose version is gone has failed: it is given a place to be told so.
+    An execution whose function was never deployed here waits. One whose version was deleted has failed: it is given a
+    place to be told so.
     """
 
-    def __init__(self, find: Callable[[str, str], FunctionVersion | None], pools: Mapping[Host, Dispatcher]) -> None:
-        self._find = find
+    def __init__(self, registry: Registry, pools: Mapping[Host, Dispatcher]) -> None:
+        self._registry = registry
         self._pools = dict(pools)
         self._service: Service | None = None
         self._undertaker = ThreadPoolExecutor(1, thread_name_prefix="perdure-gone")
@@ -30,18 +32,17 @@ class Pools:
         self._service = service
 
     def pool_of(self, target: str) -> Dispatcher | None:
-        """The pool that runs a target; None if its version is gone."""
+        """The pool that runs a target; None if there is no such version."""
         function, _, version = target.rpartition(":")
-        found = self._find(function, version)
+        found = self._registry.find(function, version)
         return self._pools.get(found.host) if found is not None else None
-
-    def _is_gone(self, target: str) -> bool:
-        function, _, version = target.rpartition(":")
-        return self._find(function, version) is None
 
     def reserve(self, target: str) -> bool:
         pool = self.pool_of(target)
-        return pool.reserve(target) if pool is not None else self._is_gone(target)
+        if pool is not None:
+            return pool.reserve(target)
+        function, _, version = target.rpartition(":")
+        return self._registry.is_gone(function, version)
 
     @property
     def has_backlog(self) -> bool:

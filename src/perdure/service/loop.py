@@ -26,6 +26,7 @@ from perdure.service.functions import Functions
 from perdure.service.hot import Entry
 from perdure.service.invocation import Call, Dispatcher, Invocation
 from perdure.service.ledger import Ledger
+from perdure.store.protocol import Commit
 
 R = TypeVar("R")
 BeginChild = Callable[[cmd.StartChild, ParentLink], None]
@@ -112,6 +113,69 @@ class Loop:
                 entry.lock.release()
                 hot.unpin(entry)
         return self.do(execution_id, command, lambda _state, made: starts_invocation(made))
+
+    def do_told(
+        self,
+        execution_id: str,
+        command: cmd.Command,
+        answer: Callable[[ExecutionState, cmd.Decision], R],
+        told: Callable[[R | Exception | None], None],
+        *,
+        waits: bool = False,
+    ) -> bool:
+        """Carry `command` out without waiting for the disk: `told` is called with what `do` would return or raise.
+
+        It may be called in another thread; here and now, if this `waits`. None says that another process was faster:
+        then the command is to be carried out by `do`. So it is if this returns False, and nothing has happened:
+        somebody else is busy with the execution, it is not in memory, or the command has effects on others. Raises at
+        once what the engine refuses.
+        """
+        entry = self._ledger.hot.pin(execution_id)
+        if entry.state is None or not entry.lock.acquire(blocking=False):
+            self._ledger.hot.unpin(entry)
+            return False
+        is_handed_over = False
+        try:
+            if entry.state is None:
+                return False
+            decision, state = self._ledger.think(entry, command)
+            if not decision.events or decision.effects or decision.refusal is not None:
+                return False
+            try:
+                commit = self._ledger.commit_of(state, decision)
+                answered = answer(state, decision)
+            except BaseException:
+                entry.state = None
+                raise
+
+            def on_disk(kept: list[bool] | StoreError) -> None:
+                is_kept = isinstance(kept, list) and kept[0]
+                try:
+                    if is_kept:
+                        self.kept(state, decision.events)
+                    else:
+                        entry.state = None
+                finally:
+                    entry.lock.release()
+                    self._ledger.hot.unpin(entry)
+                told(answered if is_kept else kept if isinstance(kept, StoreError) else None)
+
+            is_handed_over = True
+            if waits:
+                on_disk(self._append_now(commit))
+            else:
+                self._ledger.store.append_soon([commit], on_disk)
+            return True
+        finally:
+            if not is_handed_over:
+                entry.lock.release()
+                self._ledger.hot.unpin(entry)
+
+    def _append_now(self, commit: Commit) -> list[bool] | StoreError:
+        try:
+            return self._ledger.store.append([commit])
+        except StoreError as error:
+            return error
 
     def _kept_soon(
         self,

@@ -82,9 +82,14 @@ class Registry:
     # --- finding -------------------------------------------------------------------------------------------------
 
     def find(self, name: str, version: str) -> FunctionVersion | None:
-        """The version an execution runs on, `$LATEST` or a number; None if it is gone. Being deleted it is there."""
+        """The version an execution runs on, `$LATEST` or a number; None if there is none. Being deleted it is there."""
         kept = self._shelf.read(name)
         return kept.deployed.versions.get(version) if kept is not None else None
+
+    def is_gone(self, name: str, version: str) -> bool:
+        """Whether a version was deleted. What was never deployed is not gone: its code may run elsewhere one day."""
+        kept = self._shelf.read(name)
+        return version not in kept.deployed.versions if kept is not None else self._shelf.was_removed(name)
 
     def get(self, name: str, qualifier: str | None = None) -> FunctionVersion:
         """The version that `qualifier` means: a number, an alias (its main version), `$LATEST`, or None for it."""

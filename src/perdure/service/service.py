@@ -77,6 +77,10 @@ class Service:
         """
         self._loop.filler = filler
 
+    def fill_places(self) -> None:
+        """A place has become free: executions that wait for one may have it."""
+        self._loop.fill_places()
+
     def close(self) -> None:
         """Begin nothing any more; what is running may still record its end."""
         self._loop.is_closing = True
@@ -93,9 +97,16 @@ class Service:
     # --- handlers ------------------------------------------------------------------------------------------------
 
     def checkpoint(
-        self, execution_id: str, token: cmd.Token, updates: Sequence[OperationUpdate], client_token: str | None = None
+        self,
+        execution_id: str,
+        token: cmd.Token,
+        updates: Sequence[OperationUpdate],
+        client_token: str | None = None,
+        resolve: cmd.Resolve | None = None,
     ) -> Checkpointed:
         """Apply `updates` to one execution, all or none, and return what its handler has not seen yet.
+
+        `resolve` looks up what chained invokes point at, if not every function may be invoked.
 
         Raises StaleToken if another invocation has moved the execution on, and InvalidParameterValue if an update can't
         be; in both cases nothing of it is stored.
@@ -103,9 +114,30 @@ class Service:
         Source: Lambda API 2025-12-01, CheckpointDurableExecution.
         """
         command = cmd.Checkpoint(
-            token=token, updates=updates, resolve=self.functions.chained, client_token=client_token
+            token=token, updates=updates, resolve=resolve or self.functions.chained, client_token=client_token
         )
         return self._loop.do(execution_id, command, _checkpointed)
+
+    def checkpoint_told(
+        self,
+        execution_id: str,
+        token: cmd.Token,
+        updates: Sequence[OperationUpdate],
+        client_token: str | None,
+        told: Callable[[Checkpointed | Exception | None], None],
+        *,
+        resolve: cmd.Resolve | None = None,
+        waits: bool = False,
+    ) -> bool:
+        """The same without waiting for the disk: `told` is called, perhaps in another thread, with what it returns.
+
+        If it `waits` all the same, `told` is called here. False if it must be asked for with `checkpoint` after all; so
+        it must if `told` is given None.
+        """
+        command = cmd.Checkpoint(
+            token=token, updates=updates, resolve=resolve or self.functions.chained, client_token=client_token
+        )
+        return self._loop.do_told(execution_id, command, _checkpointed, told, waits=waits)
 
     def state_page(
         self, execution_id: str, token: cmd.Token, marker: int = 0, limit: int = PAGE_MAX

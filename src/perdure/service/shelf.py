@@ -12,6 +12,8 @@ from perdure.store.protocol import PAGE_MAX, Change, Record, Records
 FUNCTION: Final = "function"
 VERSION: Final = "version"
 ALIAS: Final = "alias"
+REMOVED: Final = "function-removed"
+"""The names of functions that were here and are not any more: their executions can only fail."""
 
 V = TypeVar("V")
 
@@ -75,6 +77,10 @@ class Shelf:
         for record in every(self._records, FUNCTION, after=after):
             yield record.key
 
+    def was_removed(self, name: str) -> bool:
+        """Whether there was a function of this name, and is none."""
+        return self._records.record(REMOVED, name) is not None
+
     def write(self, before: Kept | None, after: Deployed | None, also: Sequence[Change] = ()) -> bool:
         """Make of a function, or of nothing, what it shall be, or remove it; False if it has changed since it was read.
 
@@ -88,6 +94,8 @@ class Shelf:
             *_differences(ALIAS, name, old.aliases if old else {}, after.aliases if after else {}),
             *also,
         ]
+        if before is None or after is None:
+            changes.append(Change(REMOVED, name, b"{}" if after is None else None))
         return self._records.change(changes)
 
 

@@ -1,6 +1,7 @@
 """Policies: what documents say, what they make of a request together, and which documents are refused."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -289,3 +290,13 @@ def test_a_resource_names_callers(principal: Any, effect: str, expected: Verdict
 def test_a_resource_that_names_nobody_readable_is_refused(principal: Any) -> None:
     with pytest.raises(InvalidParameterValue, match="Principal"):
         policy(statement(Principal=principal) if principal is not None else statement(), is_of_resource=True)
+
+
+def test_the_policy_on_the_page_does_what_the_page_says() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "howto" / "access.md").read_text("utf-8")
+    shown = read_policy(page.partition("```json\n")[2].partition("```")[0])
+    inside, outside = {"aws:SourceIp": "10.1.1.1"}, {"aws:SourceIp": "192.0.2.1"}
+    for action, resource in [("lambda:InvokeFunction", f"{FN}:prod"), ("lambda:StopDurableExecution", EXECUTION)]:
+        assert decide([shown], Asked(action, resource, (USER,), inside)) is Verdict.ALLOWED
+        assert decide([shown], Asked(action, resource, (USER,), outside)) is Verdict.DENIED
+    assert decide([shown], Asked("lambda:InvokeFunction", f"{FN}:7", (USER,), inside)) is Verdict.NOT_ALLOWED

@@ -539,3 +539,15 @@ def test_a_service_runs_each_execution_on_the_version_that_its_start_was_resolve
     ]
     with pytest.raises(InvalidParameterValue, match="unqualified"):
         service.start([StartRequest(function="fn")])
+
+
+def test_what_was_deleted_is_gone_and_what_was_never_deployed_is_not(registry: Registry) -> None:
+    """An embedded application's store that a server opens has functions that the server does not know: they wait."""
+    assert not registry.is_gone("fn", "$LATEST")
+    registry.create(FunctionVersion(function="fn"))
+    assert not registry.is_gone("fn", "$LATEST")
+    assert registry.is_gone("fn", "7")
+    registry.delete("fn")
+    assert registry.is_gone("fn", "$LATEST")
+    registry.create(FunctionVersion(function="fn"))
+    assert not registry.is_gone("fn", "$LATEST")
