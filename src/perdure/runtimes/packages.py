@@ -84,7 +84,7 @@ def unpack(zip_bytes: bytes, sha256: str, cache_dir: Path | None = None) -> Path
     name = hashlib.sha256(zip_bytes).hexdigest()
     if name != hex_of(sha256):
         raise InvalidParameterValue(f"the deployment package is damaged: its SHA-256 is {name}, not {hex_of(sha256)}")
-    cache = cache_dir or default_cache()
+    cache = (cache_dir or default_cache()).resolve()  # functions start in a folder of their own
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = cache / name
     with _opened(zip_bytes) as archive:

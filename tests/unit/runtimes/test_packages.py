@@ -214,3 +214,12 @@ def test_the_cache_lies_where_the_user_keeps_such_things(monkeypatch: pytest.Mon
     assert packages.default_cache() == Path("/cache/perdure/packages")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert packages.default_cache().name == "packages"
+
+
+def test_a_folder_of_packages_given_relatively_is_found_from_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by a server with `--data data`: functions start in folders of their own, where that means another place."""
+    monkeypatch.chdir(tmp_path)
+    made = package({"app.py": "x = 1"})
+    assert unpack(made, sha256(made), Path("data")).is_absolute()
