@@ -321,6 +321,10 @@ class Service:
             execution_id, lambda state: self.ledger.watching.add(state, watcher, is_from_start=is_from_start)
         )
 
+    def watch_all(self, watcher: Watcher) -> None:
+        """Call `watcher` with whatever this process writes of any execution, once it is on disk, as `watch` does."""
+        self.ledger.watching.all = watcher
+
 
 def _execution_operation(state: ExecutionState) -> ExecutionOperation:
     """The EXECUTION operation, which stands before all others."""

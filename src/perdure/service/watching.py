@@ -31,6 +31,7 @@ class Watching:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._watches: dict[str, list[_Watch]] = {}
+        self.all: Watcher | None = None
 
     def add(self, state: ExecutionState, watcher: Watcher, *, is_from_start: bool) -> None:
         """Under the lock of the execution: show `watcher` what there is, if it wants that, and what will be."""
@@ -40,6 +41,8 @@ class Watching:
 
     def show(self, state: ExecutionState, events: Sequence[ev.Event] | None = None) -> None:
         """Under the lock of the execution: its watchers see what they have not seen; `events` is the last row."""
+        if self.all is not None and events:
+            self._show_to(self.all, state, events)
         if not self._watches:
             return
         execution_id = state.head.execution_id
@@ -55,6 +58,12 @@ class Watching:
                 watch.seq = state.seq
         if state.head.has_ended:
             self._watches.pop(execution_id, None)
+
+    def _show_to(self, watcher: Watcher, state: ExecutionState, events: Sequence[ev.Event]) -> None:
+        try:
+            watcher(state, events)
+        except Exception:
+            log.exception("a watcher failed", extra={"execution": state.head.execution_id})
 
     def _missed(self, watch: _Watch, state: ExecutionState) -> list[ev.Event]:
         """The events after the last that a watcher was shown."""
