@@ -19,8 +19,11 @@ root = Group(
     lazy={
         "run": ("perdure.cli.run:run", "Run a durable function here, or go on with a run that was cut off."),
         "serve": ("perdure.cli.serve:serve", "Serve the Lambda API: for boto3, the AWS CLI, SAM and official SDKs."),
+        "invoke": ("perdure.cli.invoke:invoke", "Call a function of a server; see its execution through."),
         "execution": ("perdure.cli.execution:execution", "See, stop, hold, and remove executions."),
         "callback": ("perdure.cli.callback:callback", "See and answer what executions wait for."),
+        "local": ("perdure.cli.sam:local", "SAM's `sam local` for durable functions: no containers."),
+        "remote": ("perdure.cli.sam:remote", "SAM's `sam remote` for durable functions."),
         "keys": ("perdure.cli.keys:keys", "Access keys: make, list, disable, remove them."),
         "roles": ("perdure.cli.roles:roles", "What functions may do beside moving their own executions on."),
         "audit": ("perdure.cli.audit:audit", "Who has done what."),
