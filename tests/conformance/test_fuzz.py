@@ -124,7 +124,9 @@ class Target:
             self._running = arn.rpartition("/")[2]
             if self._incoming is not None:
                 self._incoming.suspend()
-            self._incoming = incoming = self.function.next()
+            while (incoming := self.function.next()).arn != arn:  # one that a request of the fuzz has begun
+                incoming.suspend()
+            self._incoming = incoming
             opened = incoming.changed(context("box", "START"), step("s", "START"), callback("c"), callback("d"))
             self.known["CallbackId"] = [
                 one["CallbackDetails"]["CallbackId"] for one in opened if "CallbackDetails" in one

@@ -120,7 +120,10 @@ def test_what_goes_wrong_is_told_by_name_in_a_header_and_by_its_own_exception(
             lambda: client.send_durable_execution_callback_failure(CallbackId=callback_id),
             lambda: client.send_durable_execution_callback_heartbeat(CallbackId=callback_id),
         ],
-        "InvalidRequestContentException": [lambda: invoke(FunctionName=function.qualified, Payload="{")],
+        "InvalidRequestContentException": [
+            lambda: invoke(FunctionName=function.qualified, Payload="{"),
+            lambda: invoke(FunctionName=function.qualified, Payload=b'{"\x80": 0}'),
+        ],
         "RequestTooLargeException": [
             lambda: invoke(FunctionName=function.qualified, InvocationType="Event", Payload=b" " * (2 * 1024 * 1024))
         ],
