@@ -6,14 +6,17 @@ import logging
 import socket
 import ssl
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from perdure.model.error import InvalidParameterValue
+from perdure.api.errors import error_answer
+from perdure.model.error import InvalidParameterValue, InvalidRequestContent
 
 THREADS: Final = 64
 """Handlers wait for the disk in these; a commit gathers what they bring."""
@@ -49,7 +52,7 @@ class HttpServer:
         self.is_tls = tls is not None
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=_Protocol,
             loop="none",
             ws="none",
             lifespan="off",
@@ -118,6 +121,23 @@ class HttpServer:
             if not connections:
                 break
             await asyncio.sleep(0)
+
+
+class _Protocol(HttpToolsProtocol):
+    """Answers what is no HTTP in the form that all other errors have."""
+
+    def send_400_response(self, msg: str) -> None:
+        answer = error_answer(InvalidRequestContent(msg))
+        headers = [
+            *answer.headers,
+            ("x-amzn-RequestId", str(uuid.uuid4())),
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(answer.body))),
+            ("Connection", "close"),
+        ]
+        lines = ["HTTP/1.1 400 Bad Request", *(f"{name}: {value}" for name, value in headers)]
+        self.transport.write("\r\n".join([*lines, "", ""]).encode() + answer.body)
+        self.transport.close()
 
 
 class _Server(uvicorn.Server):
