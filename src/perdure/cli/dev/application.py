@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from perdure.cli.dev.live import MUTED, Live, speaking
+from perdure.cli.dev.live import MUTED, Live, end_line, speaking
 from perdure.cli.dev.source import Shown, State
 from perdure.cli.exits import CliError, Exit
 from perdure.cli.naming import SHORT
@@ -112,7 +112,10 @@ def _within(name: str, function: Handler) -> Handler:
         @wraps(function)
         async def run_async(*args: Any) -> Any:
             speaking.set(name)
-            return await function(*args)
+            try:
+                return await function(*args)
+            finally:
+                end_line()
 
         return run_async
 
@@ -122,6 +125,7 @@ def _within(name: str, function: Handler) -> Handler:
         try:
             return function(*args)
         finally:
+            end_line()
             speaking.reset(token)
 
     return run

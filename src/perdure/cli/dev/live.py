@@ -162,8 +162,23 @@ class Spoken:
             self._live.said(function, line)
         return len(text)
 
+    def end_line(self) -> None:
+        """What was printed without an end of line, by the function that runs in this thread, is a line after all."""
+        function = speaking.get()
+        with self._lock:
+            rest = self._parts.pop((threading.get_ident(), function), "")
+        if rest:
+            self._live.said(function, rest)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._beyond, name)
+
+
+def end_line() -> None:
+    """The function that runs now has nothing more to add to its last line."""
+    spoken: object = sys.stdout
+    if isinstance(spoken, Spoken):
+        spoken.end_line()
 
 
 class LogLines(logging.Handler):
