@@ -8,6 +8,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MAY_IMPORT = {
     "model": set(),
     "wire": {"model"},
+    "client": {"wire", "model"},
     "engine": {"model"},
     "store": {"model"},
     "service": {"engine", "store", "model"},
@@ -34,6 +35,7 @@ MAY_IMPORT = {
     "cli": {
         "server",
         "api",
+        "client",
         "identity",
         "runtimes",
         "sam",

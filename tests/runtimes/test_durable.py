@@ -176,6 +176,16 @@ def test_the_answer_of_a_handler_ends_the_execution(
     assert (view.error.type if view.error else None) == error
 
 
+def test_a_function_that_is_gone_fails_its_execution(here: ManagedService) -> None:
+    """It is there when a place is asked for, and not any more when it is to be run."""
+    here.put("order", {"app.py": "def handler(event, context): pass"})
+    here.managed.registry.answers_left = 1
+    view = here.run("order")
+    assert view.status is ExecutionStatus.FAILED
+    assert view.error is not None
+    assert view.error.type == "ResourceNotFoundException"
+
+
 def test_a_function_that_has_no_input_gets_null(here: ManagedService, tmp_path: Path) -> None:
     put(here, "@durable_execution\ndef handler(event, context): return {'got': event}", tmp_path)
     assert json.loads(here.run("order", None).result or "") == {"got": None}

@@ -200,7 +200,7 @@ class Node:
         assert definition is not None
         self.world.running.append(self)
         try:
-            run_and_end(self.service, work, definition, InProcessClient(self.service, work))
+            run_and_end(work, definition, InProcessClient(self.service, work))
         except ServiceError:
             self.world.count("end refused")
         finally:

@@ -21,7 +21,7 @@ Refusal = tuple[int, str, str]
 class LambdaApi:
     """What the server serves: the service of executions, or functions to invoke; `refusals` are answered first.
 
-    A refusal of None breaks the connection.
+    A refusal of None breaks the connection. Of what is done afterwards, `answers_lost` answers never arrive.
     """
 
     def __init__(
@@ -30,6 +30,8 @@ class LambdaApi:
         self.wire = wire
         self.functions = dict(functions or {})
         self.refusals: list[Refusal | None] = []
+        self.answers_lost = 0
+        self.bodies: list[bytes] = []
         self.agents: set[str] = set()
         self.url = ""
 
@@ -63,6 +65,7 @@ def serving(api: LambdaApi) -> Iterator[str]:
 
         def _do(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            api.bodies.append(body)
             api.agents.add(self.headers.get("User-Agent", ""))
             parts = urlsplit(self.path)
             query = {name: values[0] for name, values in parse_qs(parts.query).items()}
@@ -75,7 +78,12 @@ def serving(api: LambdaApi) -> Iterator[str]:
                 self._send(status, {"Message": message, "Type": "User"}, code)
                 return
             try:
-                self._send(*api.answer(self.command, unquote(parts.path), query, body))
+                answer = api.answer(self.command, unquote(parts.path), query, body)
+                if api.answers_lost:
+                    api.answers_lost -= 1
+                    self.close_connection = True
+                    return
+                self._send(*answer)
             except ServiceError as error:
                 self._send(error.http_status, {"Message": error.message, "Type": "User"}, error.code)
 

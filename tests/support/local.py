@@ -145,7 +145,7 @@ class Local:
         self.invocations += 1
         definition = definition_of(self.handlers[work.function])
         assert definition is not None
-        run_and_end(self.service, work, definition, self.make_client(self.service, work))
+        run_and_end(work, definition, self.make_client(self.service, work))
 
     def advance(self, seconds: float) -> None:
         """Let time pass, with all that happens in it at its own moment."""

@@ -106,7 +106,7 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `concurrency` is what is reserved for it: as many invocations at once, at most; None for no bound of its own.
     `event_invokes` and `policies` are by qualifier, `$LATEST` standing for none; a policy has its statements, in the
-    words of IAM, by their ids.
+    words of IAM, by their ids. `worker_began_ms` is when the worker began whose code `$LATEST` is, if it is a worker's.
     """
 
     name: str
@@ -116,6 +116,7 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     created_ms: int = 0
     event_invokes: dict[str, EventInvokeConfig] = {}
     policies: dict[str, dict[str, dict[str, Any]]] = {}
+    worker_began_ms: int = 0
     more: dict[str, Any] = {}
 
 

@@ -1,9 +1,13 @@
 """What people and programs outside are told of an execution and of a callback."""
 
+from typing import Final
+
 import msgspec
 
 from perdure.model.error import ErrorObject
+from perdure.model.event import HistoryEvent
 from perdure.model.execution import DurableConfig, ExecutionStatus, ParentLink, WaitingOn
+from perdure.model.operation import Operation
 
 
 class PauseView(msgspec.Struct, frozen=True):
@@ -17,7 +21,8 @@ class ExecutionView(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of an execution. Payloads are JSON text; times are milliseconds since the epoch.
 
     `deadline_ms` is when it times out as things stand, None once it has ended. `failures` counts the invocations that
-    failed in a row, `last_failure` is the error of the last.
+    failed in a row, `last_failure` is the error of the last. `waiting_reason` says why nobody runs an execution which
+    could go on, where that is known.
     """
 
     execution_id: str
@@ -44,6 +49,7 @@ class ExecutionView(msgspec.Struct, frozen=True, kw_only=True):
     last_failure: ErrorObject | None
     tenant_id: str | None
     trace_header: str | None
+    waiting_reason: str | None = None
 
 
 class OpenCallback(msgspec.Struct, frozen=True):
@@ -58,3 +64,20 @@ class OpenCallback(msgspec.Struct, frozen=True):
     start_ms: int
     timeout_ms: int | None
     heartbeat_ms: int | None
+
+
+FROM_START: Final = "0.1"
+"""The position in an execution's changes that is before all of them."""
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """The execution as it is now; the operations that changed, as they are now; the shown events, in order.
+
+    With `has_more`, more has happened than this holds: ask again, from `position` on.
+    """
+
+    position: str
+    view: ExecutionView
+    operations: tuple[Operation, ...]
+    events: tuple[HistoryEvent, ...] = ()
+    has_more: bool = False

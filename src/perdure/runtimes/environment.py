@@ -67,4 +67,5 @@ def variables(
         found["AWS_LAMBDA_LOG_LEVEL"] = str(logging.get("ApplicationLogLevel") or "INFO")
     if endpoint is not None:
         found["AWS_ENDPOINT_URL_LAMBDA"] = endpoint
+        found["PERDURE_ENDPOINT"] = endpoint  # Perdure's SDK needs no boto3 for it
     return found

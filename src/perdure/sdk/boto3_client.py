@@ -29,26 +29,18 @@ class Boto3LambdaClient(Protocol):
     def get_durable_execution_state(self, **parameters: Any) -> Any: ...
 
 
-class LambdaClient:
-    """boto3's Lambda client as a `DurableServiceClient`. Raises CheckpointError and GetExecutionStateError."""
+class WireClient:
+    """A `DurableServiceClient` over one that takes and gives the objects of the wire."""
 
-    _shared: ClassVar["LambdaClient | None"] = None
-    _making: ClassVar[Any] = threading.Lock()
+    def checkpoint_wire(
+        self, arn: str, token: str, updates: Sequence[Mapping[str, Any]], client_token: str | None = None
+    ) -> Mapping[str, Any]:
+        """`checkpoint` with updates and answer as objects of JSON."""
+        raise NotImplementedError
 
-    def __init__(self, client: Boto3LambdaClient) -> None:
-        self.client = client
-
-    @classmethod
-    def initialize_client(cls) -> "LambdaClient":
-        """The client of this process, made when it is first asked for.
-
-        Region, credentials and endpoint are boto3's own affair: `AWS_REGION`, `AWS_ENDPOINT_URL_LAMBDA` and so on.
-        Connecting may take 5 seconds, an answer 50.
-        """
-        with cls._making:
-            if cls._shared is None:
-                cls._shared = cls(_boto3_client())
-            return cls._shared
+    def state_wire(self, arn: str, token: str, marker: str, max_items: int = PAGE_OPERATIONS_MAX) -> Mapping[str, Any]:
+        """`get_execution_state` with the answer as an object of JSON."""
+        raise NotImplementedError
 
     def checkpoint(
         self,
@@ -74,10 +66,31 @@ class LambdaClient:
 
         return StateOutput.from_dict(self.state_wire(durable_execution_arn, checkpoint_token, next_marker, max_items))
 
+
+class LambdaClient(WireClient):
+    """boto3's Lambda client as a `DurableServiceClient`. Raises CheckpointError and GetExecutionStateError."""
+
+    _shared: ClassVar["LambdaClient | None"] = None
+    _making: ClassVar[Any] = threading.Lock()
+
+    def __init__(self, client: Boto3LambdaClient) -> None:
+        self.client = client
+
+    @classmethod
+    def initialize_client(cls) -> "LambdaClient":
+        """The client of this process, made when it is first asked for.
+
+        Region, credentials and endpoint are boto3's own affair: `AWS_REGION`, `AWS_ENDPOINT_URL_LAMBDA` and so on.
+        Connecting may take 5 seconds, an answer 50.
+        """
+        with cls._making:
+            if cls._shared is None:
+                cls._shared = cls(_boto3_client())
+            return cls._shared
+
     def checkpoint_wire(
         self, arn: str, token: str, updates: Sequence[Mapping[str, Any]], client_token: str | None = None
     ) -> Mapping[str, Any]:
-        """`checkpoint` with updates and answer as boto3 has them."""
         if not token:
             raise CheckpointError("can't checkpoint without a checkpoint token")
         more = {"ClientToken": client_token} if client_token is not None else {}
@@ -90,7 +103,6 @@ class LambdaClient:
         return answer
 
     def state_wire(self, arn: str, token: str, marker: str, max_items: int = PAGE_OPERATIONS_MAX) -> Mapping[str, Any]:
-        """`get_execution_state` with the answer as boto3 has it."""
         if not token:
             raise GetExecutionStateError("can't get the state of an execution without a checkpoint token")
         try:

@@ -5,6 +5,7 @@ Source: Lambda Developer Guide, durable functions; the official SDK where that i
 
 import contextvars
 import json
+import os
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +24,7 @@ from perdure.model.operation import (
 )
 from perdure.sdk.boto3_client import EXECUTION_RESULT_ID, LambdaClient
 from perdure.sdk.drivers.linger import Linger
+from perdure.sdk.endpoints import endpoint_in
 from perdure.sdk.errors import error_object
 from perdure.sdk.invocation import Definition, InvocationAnswer, InvocationInput, InvocationStatus, run_invocation
 from perdure.sdk.remote import Json, Link, RemoteClient, link_to
@@ -81,7 +83,13 @@ def invoke(
 
 
 def _shared_link() -> Link:
-    return link_to(LambdaClient.initialize_client())
+    """Through plain HTTP if the environment names a Perdure server, else through boto3."""
+    url = endpoint_in(os.environ)
+    if url is None:
+        return link_to(LambdaClient.initialize_client())
+    from perdure.sdk.http_client import HttpClient
+
+    return link_to(HttpClient.shared(url))
 
 
 @cache

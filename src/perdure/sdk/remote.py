@@ -13,7 +13,7 @@ import msgspec
 from perdure.exceptions import CheckpointError, DurableApiErrorCategory, DurableExecutionsError, GetExecutionStateError
 from perdure.model.error import InvalidParameterValue
 from perdure.model.operation import Operation, OperationType, OperationUpdate
-from perdure.sdk.boto3_client import LambdaClient
+from perdure.sdk.boto3_client import WireClient
 from perdure.sdk.client import Answer
 from perdure.wire.forms import ANY
 from perdure.wire.operations import UPDATE, read_operation
@@ -44,10 +44,10 @@ class Link(Protocol):
     def state(self, arn: str, token: str, marker: str) -> Page: ...
 
 
-class Boto3Link:
-    """Through boto3, whose objects are those of the wire already."""
+class WireLink:
+    """Through boto3 or plain HTTP, whose objects are those of the wire already."""
 
-    def __init__(self, client: LambdaClient) -> None:
+    def __init__(self, client: WireClient) -> None:
         self._client = client
 
     def checkpoint(self, arn: str, token: str, updates: Sequence[Json]) -> Page:
@@ -90,8 +90,11 @@ class ObjectLink:
 
 
 def link_to(client: "DurableServiceClient") -> Link:
-    """The shortest way through a client: past the dataclasses if it is the one for boto3."""
-    return Boto3Link(client) if type(client) is LambdaClient else ObjectLink(client)
+    """The shortest way through a client: past the dataclasses, unless somebody has put something in their way."""
+    kind = type(client)
+    if isinstance(client, WireClient) and kind.checkpoint is WireClient.checkpoint:
+        return WireLink(client)
+    return ObjectLink(client)
 
 
 class RemoteClient:

@@ -4,18 +4,20 @@ Source: Lambda API 2015-03-31, the operations on functions, versions and aliases
 """
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
 
 from perdure.model.error import InvalidParameterValue, PreconditionFailed, ResourceConflict, ResourceNotFound
-from perdure.model.function import DRAINING, Alias, Function, FunctionState, FunctionVersion
+from perdure.model.function import DRAINING, Alias, Function, FunctionState, FunctionVersion, Host
 from perdure.model.ids import LATEST
 
 PUBLISHED: Final = "$LATEST.PUBLISHED"
 """The qualifier of the version that was published last."""
 ROUNDING: Final = 1e-9
+BEGAN_MS: Final = 1_000
+"""How exactly it is known when a worker began: it says how long ago that was, and says it again when it comes back."""
 
 
 class Stamp(msgspec.Struct, frozen=True):
@@ -59,6 +61,17 @@ class Deployed(msgspec.Struct, frozen=True):
                 return self.versions.get(version)
             point -= weight
         return self.versions.get(alias.version)
+
+    def runnable(self, version: FunctionVersion) -> FunctionVersion:
+        """What an execution stays on that is begun on `version`: code that workers have stands under a number."""
+        if version.version != LATEST or version.host is not Host.WORKER:
+            return version
+        return self.same_code(version) or version
+
+    def same_code(self, version: FunctionVersion) -> FunctionVersion | None:
+        """The last numbered version that workers run as they would run `version`; None if there is none."""
+        wanted = _of_workers(version)
+        return next((v for v in reversed(self.published) if not v.is_deleting and _of_workers(v) == wanted), None)
 
     def aliases_of(self, version: str) -> list[str]:
         """The names of the aliases that lead to a version."""
@@ -127,6 +140,50 @@ def _content(version: FunctionVersion) -> FunctionVersion:
         state_reason=None,
         state_reason_code=None,
     )
+
+
+def registered(
+    deployed: Deployed | None, version: FunctionVersion, began_ms: int, stamp: Stamp
+) -> tuple[Deployed, FunctionVersion]:
+    """The function, made if need be, with a numbered version for the code that a worker has, and that version.
+
+    The same code is the same version again. `$LATEST` is that of the worker that began last; this one did `began_ms`.
+    Raises ResourceConflict if there is a function of this name whose code does not run in workers.
+    """
+    if deployed is None:
+        deployed = created(version, {}, stamp)
+        return published(replace(deployed, function=replace(deployed.function, worker_began_ms=began_ms)), stamp)
+    latest, function = deployed.latest, deployed.function
+    check_not_deleting(latest)
+    if latest.host is not Host.WORKER:
+        raise ResourceConflict(
+            f"there is a function {function.name!r} which runs in a {latest.host}, not in workers; "
+            "give the worker's another name, or delete it"
+        )
+    wanted = replace(latest, **_of_workers(version), revision_id=stamp.revision_id, modified_ms=stamp.now_ms)
+    is_other = began_ms >= function.worker_began_ms and _of_workers(latest) != _of_workers(version)
+    if is_other:
+        deployed = _with_version(deployed, wanted)
+    if is_other or began_ms > function.worker_began_ms + BEGAN_MS:
+        function = replace(function, worker_began_ms=began_ms)
+        deployed = replace(deployed, function=function)
+    found = deployed.same_code(version)
+    if found is not None:
+        return deployed, found
+    number = function.last_version + 1
+    made = replace(wanted, version=str(number))
+    return _with_version(replace(deployed, function=replace(function, last_version=number)), made), made
+
+
+def _of_workers(version: FunctionVersion) -> dict[str, Any]:
+    """What a worker says of its code."""
+    return {
+        "host": version.host,
+        "durable": version.durable,
+        "timeout_s": version.timeout_s,
+        "code_sha256": version.code_sha256,
+        "code_bytes": version.code_bytes,
+    }
 
 
 def check_deletable(deployed: Deployed, qualifier: str) -> FunctionVersion:

@@ -14,6 +14,7 @@ class Invocation(msgspec.Struct, frozen=True):
     """The right to move one execution on, and what its handler has to know.
 
     `operations` are what a replay needs, in the order in which they started, without the EXECUTION operation.
+    `timeout_s` is what its handler is told of how long it may take.
     """
 
     execution_id: str
@@ -31,6 +32,7 @@ class Invocation(msgspec.Struct, frozen=True):
     updated_ids: tuple[str, ...] = ()
     tenant_id: str | None = None
     trace_header: str | None = None
+    timeout_s: int = 900
 
 
 class Call(msgspec.Struct, frozen=True):

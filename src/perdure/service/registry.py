@@ -58,7 +58,8 @@ class Registry:
         Raises ResourceNotFound, ResourceConflict if it is being deleted, and InvalidParameterValue if it is not durable
         or not named.
         """
-        found = self.get(name, version)
+        deployed = self.deployed(name, version)
+        found = deployed.runnable(self._found(name, version, deployed.version(version)))
         if found.durable is None:
             raise InvalidParameterValue(f"function {found.target!r} is not durable", hint="give it a DurableConfig")
         if version is None:
@@ -98,12 +99,15 @@ class Registry:
     def resolve(self, reference: FunctionReference, qualifier: str | None = None) -> FunctionVersion:
         """The version that is to be invoked; among the versions of an alias with weights, chance decides.
 
+        For the `$LATEST` of code in workers it is the numbered version that this is now.
+
         Raises InvalidParameterValue if both `reference` and `qualifier` name a version and not the same, and
         ResourceConflict if it is being deleted.
         """
         qualifier = agreed(reference, qualifier)
         name = self.name_of(reference)
-        found = self._found(name, qualifier, self.deployed(name, qualifier).drawn(qualifier, self._chance))
+        deployed = self.deployed(name, qualifier)
+        found = deployed.runnable(self._found(name, qualifier, deployed.drawn(qualifier, self._chance)))
         deploying.check_not_deleting(found)
         return found
 
@@ -196,6 +200,20 @@ class Registry:
             if is_published:
                 deployed, made = deploying.published(deployed, self._stamp())
             if self._shelf.write(None, deployed, also):
+                return made
+
+    def register(self, version: FunctionVersion, began_ms: int) -> FunctionVersion:
+        """Have a numbered version for the code that a worker has, which began at `began_ms`; return that version.
+
+        The function is made if there is none. The same code is the same version again, and `$LATEST` that of the worker
+        that began last. Raises ResourceConflict if there is a function of this name which does not run in workers.
+        """
+        name = check(FUNCTION_NAME, version.function, "a function's name", "1 to 64 of a-z, A-Z, 0-9, '-' and '_'")
+        while True:
+            kept = self._shelf.read(name)
+            before = kept.deployed if kept is not None else None
+            deployed, made = deploying.registered(before, version, began_ms, self._stamp())
+            if deployed is before or self._shelf.write(kept, deployed):
                 return made
 
     def update_configuration(

@@ -21,9 +21,10 @@ from perdure.model.execution import ExecutionRow
 from perdure.model.function import target_of
 from perdure.model.ids import Home, execution_text
 from perdure.model.operation import Callback, ExecutionOperation, Operation, OperationStatus, OperationUpdate
-from perdure.model.view import ExecutionView, OpenCallback
+from perdure.model.view import Changes, ExecutionView, OpenCallback
 from perdure.service import histories
 from perdure.service.agenda import Agenda
+from perdure.service.changes import changes_of
 from perdure.service.clock import Clock, SystemClock
 from perdure.service.functions import Functions
 from perdure.service.hot import HotCache
@@ -60,6 +61,8 @@ class Service:
         self.owner = owner or f"{socket.gethostname()[:20]}-{os.getpid()}-{secrets.token_hex(3)}"
         self.clock = clock or SystemClock()
         self.agenda = agenda or Agenda()
+        self.why_waiting: Callable[[str], str | None] = lambda _target: None
+        """Why an execution of a target has no place, where somebody knows."""
         self._loop = Loop(dispatcher, self.agenda, functions, home or Home(), self.owner)
         self.ledger = Ledger(store, self.clock, ids or RandomIds(), terms or Terms(), self._loop.kept, hot)
         self._starter = Starter(self.ledger, self._loop, functions)
@@ -157,9 +160,18 @@ class Service:
         return self.ledger.read(execution_id, page)
 
     def end_invocation(
-        self, invocation: Invocation, token: cmd.Token, outcome: cmd.Outcome, updates: Sequence[OperationUpdate] = ()
+        self,
+        invocation: Invocation,
+        token: cmd.Token,
+        outcome: cmd.Outcome,
+        updates: Sequence[OperationUpdate] = (),
+        *,
+        has_place: bool = True,
     ) -> None:
         """Record how an invocation ended, and what follows; the place it had is free afterwards.
+
+        A dispatcher that has taken the place back already says so (`has_place` False): another one is reserved then if
+        the execution can go on at once.
 
         Raises InvalidParameterValue if `updates`, which it had not sent yet, can't be; then it has not ended. A store
         that can't take it now is tried again until it can.
@@ -173,6 +185,9 @@ class Service:
             updates=updates,
             invoker=None if loop.is_closing else loop.owner,
         )
+        if not has_place:
+            self._record_end(execution_id, command)
+            return
         is_again = False
 
         def look(_state: ExecutionState, decision: cmd.Decision) -> None:
@@ -191,6 +206,23 @@ class Service:
         if not is_again:
             loop.release(target_of(invocation.function, invocation.version))
             loop.fill_places()
+
+    def lose_invocation(self, invocation: Invocation, error: ErrorObject) -> None:
+        """Record that an invocation will not answer any more: its worker is gone, or it has taken too long.
+
+        It is tried again; what it still sends is refused. Nothing happens if it has ended. The place it had is the
+        dispatcher's affair.
+        """
+        self._record_end(invocation.execution_id, cmd.LoseInvocation(epoch=invocation.epoch, error=error))
+
+    def _record_end(self, execution_id: str, command: cmd.Command) -> None:
+        loop = self._loop
+        try:
+            loop.do_with_place(execution_id, command)
+        except StoreError:
+            loop.insist(lambda: loop.do_with_place(execution_id, command))
+        except ResourceNotFound:
+            loop.ours.pop(execution_id, None)
 
     # --- callbacks -----------------------------------------------------------------------------------------------
 
@@ -264,7 +296,14 @@ class Service:
 
     def get(self, execution_id: str) -> ExecutionView:
         """What is known of an execution; ResourceNotFound if there is none."""
-        return self.ledger.read(execution_id, lambda state: view_of(state, self._loop.arn_of(state)))
+
+        def view(state: ExecutionState) -> ExecutionView:
+            found = view_of(state, self._loop.arn_of(state))
+            if not state.head.can_be_invoked(self.clock.now_ms()):
+                return found
+            return replace(found, waiting_reason=self.why_waiting(state.head.target))
+
+        return self.ledger.read(execution_id, view)
 
     def operations(self, execution_id: str) -> list[Operation]:
         """All operations of an execution, in the order in which they started."""
@@ -311,14 +350,24 @@ class Service:
         """Call `told` once the execution has ended, perhaps at once, in any thread; what is returned calls it off."""
         return self._loop.when_ended(execution_id, told)
 
-    def watch(self, execution_id: str, watcher: Watcher, *, is_from_start: bool = False) -> None:
+    def watch(self, execution_id: str, watcher: Watcher, *, is_from_start: bool = False) -> Callable[[], None]:
         """Call `watcher` with the events of an execution, in order, once they are on disk, until it has ended.
 
         With `is_from_start` it is shown what there is already. What another process writes is seen when this one hears
-        of it. The watcher is called under the execution's lock: it must be quick and must not call the service.
+        of it. The watcher is called under the execution's lock: it must be quick and must not call the service. What is
+        returned calls it off.
         """
-        self.ledger.read(
+        return self.ledger.read(
             execution_id, lambda state: self.ledger.watching.add(state, watcher, is_from_start=is_from_start)
+        )
+
+    def changes(self, execution_id: str, after: str | None = None) -> Changes:
+        """What has happened to an execution after the position `after`, and how it stands now.
+
+        With None, the position is that of now, and every operation is among what changed.
+        """
+        return self.ledger.read(
+            execution_id, lambda state: changes_of(self.store, state, self._loop.arn_of(state), after)
         )
 
     def watch_all(self, watcher: Watcher) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from perdure.engine import commands as cmd
-from perdure.model.error import ErrorObject, InvalidParameterValue
+from perdure.model.error import ErrorObject
 from perdure.model.operation import OperationUpdate
 from perdure.sdk.drivers.linger import Linger
 from perdure.sdk.errors import error_object
@@ -21,8 +21,7 @@ from perdure.sdk.invocation import (
     to_json,
 )
 from perdure.service.invocation import Call, Invocation
-from perdure.service.service import Service
-from perdure.worker.client import InProcessClient
+from perdure.worker.client import InvocationClient
 
 
 class LocalContext:
@@ -37,41 +36,22 @@ class LocalContext:
         self.log_group_name = ""
         self.log_stream_name = ""
         self.tenant_id = invocation.tenant_id
-        self._deadline = time.monotonic() + 15 * 60
+        self._deadline = time.monotonic() + invocation.timeout_s
 
     def get_remaining_time_in_millis(self) -> int:
-        """Nothing limits an invocation here; what is told is what remains of Lambda's fifteen minutes."""
+        """What is left of the function's time-out; of Lambda's fifteen minutes where nothing limits an invocation."""
         return max(0, int((self._deadline - time.monotonic()) * 1000))
 
 
 def run_and_end(
-    service: Service,
-    invocation: Invocation,
-    definition: Definition,
-    client: InProcessClient,
-    linger: Linger | None = None,
+    invocation: Invocation, definition: Definition, client: InvocationClient, linger: Linger | None = None
 ) -> None:
-    """Run the handler of an invocation and have its outcome recorded; raises only what the store raises."""
-    end(service, invocation, client, *_run(invocation, definition, client, linger))
-
-
-def end(
-    service: Service,
-    invocation: Invocation,
-    client: InProcessClient,
-    outcome: cmd.Outcome,
-    updates: tuple[OperationUpdate, ...],
-) -> None:
-    """Have the outcome of an invocation recorded."""
-    try:
-        service.end_invocation(invocation, client.token, outcome, updates)
-    except InvalidParameterValue as error:
-        refused = ErrorObject(error.message, error.code)
-        service.end_invocation(invocation, client.token, cmd.Failed(refused))
+    """Run the handler of an invocation and have its outcome recorded; raises only what that raises."""
+    client.end(*_run(invocation, definition, client, linger))
 
 
 def _run(
-    invocation: Invocation, definition: Definition, client: InProcessClient, linger: Linger | None
+    invocation: Invocation, definition: Definition, client: InvocationClient, linger: Linger | None
 ) -> tuple[cmd.Outcome, tuple[OperationUpdate, ...]]:
     given = given_of(invocation)
     lambda_context = LocalContext(invocation)
@@ -102,7 +82,7 @@ def crashed(error: BaseException) -> cmd.Outcome:
 
 
 def outcome_of_answer(
-    answer: InvocationAnswer, client: InProcessClient
+    answer: InvocationAnswer, client: InvocationClient
 ) -> tuple[cmd.Outcome, tuple[OperationUpdate, ...]]:
     if answer.is_interrupted and client.is_closing:
         return cmd.Released(), ()

@@ -12,9 +12,8 @@ from perdure.sdk.drivers.pool import CALLS
 from perdure.sdk.invocation import Definition, run_on_loop
 from perdure.sdk.loops import prepare
 from perdure.service.invocation import Invocation
-from perdure.service.service import Service
-from perdure.worker.client import InProcessClient
-from perdure.worker.handlers import LocalContext, crashed, end, given_of, outcome_of_answer
+from perdure.worker.client import InvocationClient
+from perdure.worker.handlers import LocalContext, crashed, given_of, outcome_of_answer
 
 log: Final = logging.getLogger("perdure.worker")
 
@@ -110,14 +109,12 @@ async def in_thread(work: Callable[[], None]) -> None:
     await done
 
 
-async def run_on_loop_and_end(
-    service: Service, invocation: Invocation, definition: Definition, client: InProcessClient
-) -> None:
-    """The same for an `async def` handler, on the loop that is running; the service is called in threads."""
+async def run_on_loop_and_end(invocation: Invocation, definition: Definition, client: InvocationClient) -> None:
+    """Run an `async def` handler on the loop that is running, and have its outcome recorded, in a thread."""
     try:
         answer = await run_on_loop(definition, given_of(invocation), client, lambda_context=LocalContext(invocation))
         outcome, updates = outcome_of_answer(answer, client)
     except BaseException as error:  # noqa: BLE001 - an invocation that raises is one that failed
         is_ours = isinstance(error, asyncio.CancelledError) and client.is_closing
         outcome, updates = (cmd.Released() if is_ours else crashed(error)), ()
-    await in_thread(lambda: end(service, invocation, client, outcome, updates))
+    await in_thread(lambda: client.end(outcome, updates))

@@ -13,11 +13,13 @@ from perdure.sdk.drivers.linger import Linger
 from perdure.sdk.invocation import Definition
 from perdure.service.invocation import Call, Invocation
 from perdure.service.service import Service
-from perdure.worker.client import InProcessClient
+from perdure.worker.client import InProcessClient, InvocationClient
 from perdure.worker.handlers import answer_call, run_and_end
 
 if TYPE_CHECKING:
     from perdure.worker.loop import LoopThread
+
+ClientOf = Callable[[Invocation], InvocationClient]
 
 log: Final = logging.getLogger("perdure.worker")
 
@@ -47,10 +49,10 @@ class ThreadWorker:
         self._waiting_threads = 0
         self._threads: list[threading.Thread] = []
         self._work: queue.SimpleQueue[Invocation | Call | None] = queue.SimpleQueue()
-        self._running: dict[int, InProcessClient] = {}
+        self._running: dict[int, InvocationClient] = {}
         self._linger = Linger()
         self._is_closing = False
-        self._service: Service | None = None
+        self._client_of: ClientOf | None = None
         self.take(handlers)
 
     def take(self, handlers: Mapping[str, Callable[..., Any]]) -> None:
@@ -69,7 +71,11 @@ class ThreadWorker:
 
     def bind(self, service: Service) -> None:
         """Give the worker the service that its handlers talk to."""
-        self._service = service
+        self.bind_to(lambda invocation: InProcessClient(service, invocation))
+
+    def bind_to(self, client_of: ClientOf) -> None:
+        """Give the worker what makes the client of an invocation, where the service is in another process."""
+        self._client_of = client_of
 
     # --- places --------------------------------------------------------------------------------------------------
 
@@ -94,7 +100,7 @@ class ThreadWorker:
     def run(self, invocation: Invocation) -> None:
         definition = self._definitions[invocation.function]
         if definition.is_async and self._loop is not None:
-            self._loop.submit(lambda: self._invoke_on_loop(invocation, definition))
+            self._loop.submit(lambda: self._invoke_on_loop(invocation))
         else:
             self._put(invocation)
 
@@ -128,30 +134,29 @@ class ThreadWorker:
             with self._lock:
                 self._waiting_threads += 1
 
-    def _invoke(self, invocation: Invocation) -> None:
-        service = self._service
+    def _begin(self, invocation: Invocation) -> tuple[Definition, InvocationClient]:
         definition = self._definitions[invocation.function]
-        assert service is not None
-        client = InProcessClient(service, invocation)
+        assert self._client_of is not None
+        client = self._client_of(invocation)
         self._running[id(client)] = client
         client.is_closing = self._is_closing
+        return definition, client
+
+    def _invoke(self, invocation: Invocation) -> None:
+        definition, client = self._begin(invocation)
         try:
-            run_and_end(service, invocation, definition, client, self._linger)
+            run_and_end(invocation, definition, client, self._linger)
         except ServiceError:
             log.exception("the end of an invocation was refused", extra={"execution": invocation.execution_id})
         finally:
             del self._running[id(client)]
 
-    async def _invoke_on_loop(self, invocation: Invocation, definition: Definition) -> None:
+    async def _invoke_on_loop(self, invocation: Invocation) -> None:
         from perdure.worker.loop import run_on_loop_and_end
 
-        service = self._service
-        assert service is not None
-        client = InProcessClient(service, invocation)
-        self._running[id(client)] = client
-        client.is_closing = self._is_closing
+        definition, client = self._begin(invocation)
         try:
-            await run_on_loop_and_end(service, invocation, definition, client)
+            await run_on_loop_and_end(invocation, definition, client)
         except ServiceError:
             log.exception("the end of an invocation was refused", extra={"execution": invocation.execution_id})
         finally:

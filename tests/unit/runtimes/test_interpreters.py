@@ -115,6 +115,7 @@ def test_the_environment_is_what_lambda_promises(monkeypatch: pytest.MonkeyPatch
         "LANG": "C.UTF-8",
         "LD_LIBRARY_PATH": "/root:/root/lib",
         "PATH": "/bin",
+        "PERDURE_ENDPOINT": "http://here",
         "PERDURE_SANDBOX": "box",
         "TMPDIR": "/temp",
         "TZ": ":UTC",
