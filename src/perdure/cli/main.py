@@ -18,6 +18,7 @@ root = Group(
     help="Durable functions on your own machine: they survive crashes, wait a year without running, and go on.",
     lazy={
         "run": ("perdure.cli.run:run", "Run a durable function here, or go on with a run that was cut off."),
+        "dev": ("perdure.cli.dev.command:dev", "Serve functions while they are written: a module, or a SAM template."),
         "serve": ("perdure.cli.serve:serve", "Serve the Lambda API: for boto3, the AWS CLI, SAM and official SDKs."),
         "invoke": ("perdure.cli.invoke:invoke", "Call a function of a server; see its execution through."),
         "execution": ("perdure.cli.execution:execution", "See, stop, hold, and remove executions."),
