@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 import msgspec
@@ -68,6 +68,27 @@ class Connections:
             else:
                 connection.close()
         return received
+
+    def stream(self, target: str, headers: Mapping[str, str]) -> Iterator[bytes | Received]:
+        """The lines of an answer, as they come, until the server ends it; or one answer, if that is an error."""
+        connection = self._opened()
+        try:
+            connection.request("GET", target, headers=dict(headers))
+            assert connection.sock is not None
+            connection.sock.settimeout(None)
+            answer = connection.getresponse()
+            if answer.status >= 400:
+                found = {name.lower(): value for name, value in answer.getheaders()}
+                yield Received(answer.status, found, answer.read())
+                return
+            while line := answer.readline():
+                yield line
+        except http.client.HTTPException as error:
+            raise self._lost(f"the answer broke off: {error!r:.100}") from None
+        except OSError as error:
+            raise self._lost(error.strerror or str(error)) from None
+        finally:
+            connection.close()
 
     def close(self) -> None:
         """Close what is idle; what is under way is closed at its end."""
