@@ -45,11 +45,12 @@ def logs(node: Node, *arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_what_a_function_has_printed_is_shown_in_order(node: Node) -> None:
-    done = logs(node, "--no-platform", "--utc")
+    done = logs(node, "--utc", "-o", "summary")
     assert done.returncode == 0, done.stderr
-    assert [line.rpartition(" hello")[1:] for line in done.stdout.splitlines()[:1]] == [(" hello", " Ada")]
-    assert done.stdout.splitlines()[1].endswith("and goodbye")
-    assert "START RequestId" in logs(node).stdout
+    start, hello, goodbye, *_ = done.stdout.splitlines()
+    assert "START RequestId" in start
+    assert hello.endswith(" hello Ada")
+    assert goodbye.endswith(" and goodbye")
 
 
 def test_json_has_all_that_is_known_of_a_line(node: Node) -> None:
@@ -58,7 +59,20 @@ def test_json_has_all_that_is_known_of_a_line(node: Node) -> None:
 
 
 def test_what_is_printed_is_followed(node: Node) -> None:
-    command = [sys.executable, "-m", "perdure", "logs", "greet", "--endpoint", node.url, "-f", "--limit", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "perdure",
+        "logs",
+        "greet",
+        "--endpoint",
+        node.url,
+        "-f",
+        "--limit",
+        "1",
+        "-o",
+        "summary",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert "REPORT" in process.stdout.readline()
@@ -73,4 +87,4 @@ def test_an_unknown_function_is_an_error(node: Node) -> None:
     for more in ([], ["--follow"]):
         done = subprocess.run([*command, *more], capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 3
-        assert "Function not found" in done.stderr
+        assert "unction not found" in done.stderr

@@ -137,16 +137,13 @@ class Client:
             raise self._no_json(received)
         return found
 
-    def lines(self, path: str, query: Sequence[tuple[str, str]] = ()) -> "Iterator[Json]":
-        """The objects that a route of Perdure's own answers with, one a line, as they come. Raises as `call` does."""
+    def stream(self, path: str, *, query: Sequence[tuple[str, str]] = ()) -> "Iterator[Json]":
+        """The JSON objects, one a line, of a route whose answer goes on; they are read while one iterates."""
         from perdure.wire.api import Message
 
-        target, headers = self._prepared("GET", Message(b"", (), path, tuple(query)))
-        for line in self._opened().stream(target, headers):
-            if not isinstance(line, bytes):
-                raise error_of(line.status, line.headers, line.body)
-            if line.strip():
-                yield msgspec.json.decode(line)
+        target, headers = self._addressed("GET", Message(b"", (), path, tuple(query)))
+        for line in self._opened().lines("GET", target, headers, self._timeout_s):
+            yield msgspec.json.decode(line)
 
     def close(self) -> None:
         if self._connections is not None:
@@ -182,18 +179,18 @@ class Client:
             self._pause(max(min(least_s, BACKOFF_S_MAX), self._chance() * most_s))
 
     def _send_once(self, method: str, message: "Message", timeout_s: float) -> "Received":
-        target, headers = self._prepared(method, message)
+        target, headers = self._addressed(method, message)
         return self._opened().send(method, target, headers, message.body, timeout_s)
 
-    def _prepared(self, method: str, message: "Message") -> tuple[str, dict[str, str]]:
-        """What a request is sent to, and its headers, signed if there are credentials."""
+    def _addressed(self, method: str, message: "Message") -> tuple[str, dict[str, str]]:
+        """The target of a request, and its headers, signed."""
         path = self._base + message.path
         query = urlencode(message.query, quote_via=quote, safe=_SAFE)
         headers = {name.lower(): value for name, value in message.headers}
         headers |= {"host": self._host, "user-agent": f"perdure/{__version__}", "accept": "application/json"}
         if self._credentials is not None:
             headers |= self._signature(self._credentials, method, path, query, headers, message.body)
-        return f"{path}?{query}" if query else path, headers
+        return (f"{path}?{query}" if query else path), headers
 
     def _signature(
         self, credentials: Credentials, method: str, path: str, query: str, headers: dict[str, str], body: bytes

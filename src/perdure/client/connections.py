@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from perdure.client.errors import ClientError, NotUnderstood, TooLate, Unreachable
+from perdure.client.errors import ClientError, NotUnderstood, TooLate, Unreachable, error_of
 
 IDLE_MAX = 8
 IDLE_S_MAX = 50.0
@@ -69,26 +69,29 @@ class Connections:
                 connection.close()
         return received
 
-    def stream(self, target: str, headers: Mapping[str, str]) -> Iterator[bytes | Received]:
-        """The lines of an answer, as they come, until the server ends it; or one answer, if that is an error."""
+    def lines(self, method: str, target: str, headers: Mapping[str, str], timeout_s: float) -> Iterator[bytes]:
+        """The lines of an answer as they come, for as long as it goes on; ApiError if it is one.
+
+        `timeout_s` is for the beginning of the answer.
+        """
         connection = self._opened()
-        try:
-            connection.request("GET", target, headers=dict(headers))
-            assert connection.sock is not None
-            connection.sock.settimeout(None)
-            answer = connection.getresponse()
-            if answer.status >= 400:
-                found = {name.lower(): value for name, value in answer.getheaders()}
-                yield Received(answer.status, found, answer.read())
-                return
-            while line := answer.readline():
-                yield line
-        except http.client.HTTPException as error:
-            raise self._lost(f"the answer broke off: {error!r:.100}") from None
-        except OSError as error:
-            raise self._lost(error.strerror or str(error)) from None
-        finally:
-            connection.close()
+        with contextlib.closing(connection):
+            try:
+                sock = connection.sock
+                assert sock is not None
+                sock.settimeout(timeout_s)
+                connection.request(method, target, headers=dict(headers))
+                answer = connection.getresponse()
+                if answer.status >= 400:
+                    found = {name.lower(): value for name, value in answer.getheaders()}
+                    raise error_of(answer.status, found, answer.read())
+                sock.settimeout(None)
+                while line := answer.readline():
+                    yield line
+            except TimeoutError:
+                raise TooLate(self._endpoint, f"it took longer than {timeout_s:g} seconds") from None
+            except (OSError, http.client.HTTPException):
+                raise self._lost("the connection broke in the middle of the answer") from None
 
     def close(self) -> None:
         """Close what is idle; what is under way is closed at its end."""
