@@ -23,6 +23,7 @@ root = Group(
         "invoke": ("perdure.cli.invoke:invoke", "Call a function of a server; see its execution through."),
         "execution": ("perdure.cli.execution:execution", "See, stop, hold, and remove executions."),
         "callback": ("perdure.cli.callback:callback", "See and answer what executions wait for."),
+        "function": ("perdure.cli.function:function", "Deploy, list and remove functions of a server."),
         "local": ("perdure.cli.sam:local", "SAM's `sam local` for durable functions: no containers."),
         "remote": ("perdure.cli.sam:remote", "SAM's `sam remote` for durable functions."),
         "keys": ("perdure.cli.keys:keys", "Access keys: make, list, disable, remove them."),
