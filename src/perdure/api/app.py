@@ -206,7 +206,7 @@ class App:
         try:
             caller = self._caller(incoming, body)
             parameters = operation.read_request(found.path, incoming.query(), headers, body)
-            need = await self._permitted(caller, operation.name, parameters)
+            need = await self._permitted(caller, operation.name, parameters, request_id)
             request = Request(
                 operation=operation.name,
                 parameters=parameters,
@@ -243,10 +243,11 @@ class App:
             is_secure=incoming.is_secure,
         )
 
-    async def _permitted(self, caller: Caller, operation: str, parameters: Json) -> Need | None:
+    async def _permitted(self, caller: Caller, operation: str, parameters: Json, request_id: str) -> Need | None:
+        permit = self._access.permit
         if operation.startswith("SendDurableExecutionCallback"):  # the store says whose it is
-            return await asyncio.to_thread(self._access.permit, self._backing, caller, operation, parameters)
-        return self._access.permit(self._backing, caller, operation, parameters)
+            return await asyncio.to_thread(permit, self._backing, caller, operation, parameters, request_id)
+        return permit(self._backing, caller, operation, parameters, request_id)
 
     async def _handled(self, handler: Callable[[Backing, R], A | Awaitable[A]], request: R) -> A:
         """What the handler answers: an `async def` on the loop, a `def` in a thread."""

@@ -20,6 +20,7 @@ from perdure.model.error import InvalidParameterValue, InvalidRequestContent
 
 THREADS: Final = 64
 """Handlers wait for the disk in these; a commit gathers what they bring."""
+LETTING_GO_TURNS: Final = 100
 KEEP_ALIVE_S: Final = 75
 """Longer than clients keep their connections, so that it is the client that closes them."""
 
@@ -106,7 +107,20 @@ class HttpServer:
             self._error = error
         finally:
             self._started.set()
+            await self._let_go()
             pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _let_go(self) -> None:
+        """End the connections that are left: under TLS they would wait for their clients to say goodbye."""
+        connections = self._server.server_state.connections
+        for connection in list(connections):
+            transport = getattr(connection, "transport", None)
+            if transport is not None:
+                transport.abort()
+        for _ in range(LETTING_GO_TURNS):
+            if not connections:
+                break
+            await asyncio.sleep(0)
 
 
 class _Protocol(HttpToolsProtocol):

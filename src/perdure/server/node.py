@@ -151,6 +151,12 @@ class Node:
         if self._is_folder_ours:
             shutil.rmtree(self._folder, ignore_errors=True)
 
+    def take(self, handlers: Mapping[str, Callable[..., Any]]) -> None:
+        """Run these functions in this process from now on, in the place of those before."""
+        self._worker.take(handlers)
+        self._register(handlers)
+        self.service.fill_places()
+
     def _managed_pool(self, settings: Settings) -> ManagedPool:
         credentialing = Credentialing(self.store.secret)
         registry = self.registry

@@ -41,11 +41,21 @@ def load_handler(reference: str) -> Loaded:
     source, _, attribute = reference.partition(":") if "\\" not in reference else reference.rpartition(":")
     if not source:
         raise NotLoaded(f"{reference!r} names no module", "write orders.py:handler or package.orders:handler")
-    module = _import_file(Path(source)) if source.endswith(".py") or "/" in source else _import_module(source)
+    module = load_module(source)
     durable = {name: value for name, value in vars(module).items() if definition_of(value) is not None}
     functions = {_name(value): value for value in durable.values()}
     handler = _pick(module, source, attribute, durable)
     return Loaded(_name(handler), handler, {**functions, _name(handler): handler})
+
+
+def load_module(source: str) -> ModuleType:
+    """Import a module by its name, or a file by its path. Raises NotLoaded."""
+    return _import_file(Path(source)) if is_file(source) else _import_module(source)
+
+
+def is_file(source: str) -> bool:
+    """Whether a file is meant, not a module."""
+    return source.endswith(".py") or "/" in source
 
 
 def _name(handler: Handler) -> str:
