@@ -60,11 +60,15 @@ def _install(folder: Path) -> None:
 
 
 @cache
-def package(entry: str = "index.js") -> bytes:
-    """A deployment package as `zip -r` makes it of a folder: a file of ours, and the SDK with all that it needs."""
+def package(bootstrap: str | None = None) -> bytes:
+    """A deployment package as `zip -r` makes it of a folder: `index.js`, and the SDK with all that it needs."""
     modules, target = node_modules(), BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        archive.write(FOLDER / entry, "index.js")
+        archive.write(FOLDER / "index.js", "index.js")
+        if bootstrap is not None:
+            info = zipfile.ZipInfo("bootstrap")
+            info.external_attr = 0o100755 << 16
+            archive.writestr(info, bootstrap)
         for folder in sorted(_needed(modules)):
             for file in _files(folder):
                 archive.write(file, Path("node_modules") / file.relative_to(modules))
