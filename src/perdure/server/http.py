@@ -91,7 +91,8 @@ class HttpServer:
     def stop(self, timeout_s: float = 10.0) -> None:
         """Take no requests any more, and let those that are under way come to their ends."""
         self._server.should_exit = True
-        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
         self._socket.close()
 
     def _run(self) -> None:

@@ -135,7 +135,7 @@ class Node:
         self._http.start()
 
     def stop(self, timeout_s: float = STOP_S) -> None:
-        """Take no requests any more, hand back what runs, and give the store back."""
+        """Take no requests any more, hand back what runs, and give the store back; also before it was started."""
         self._http.stop(timeout_s)
         self._calls.stop()
         self._chores.stop()
