@@ -97,6 +97,36 @@ SDK_ROWS: list[tuple[str, str, str, bool, str]] = [
 """The SDKs alone, over a client in memory."""
 
 
+SERVERS: dict[str, tuple[str, dict[str, str]]] = {
+    "Perdure": ("server.py", {"SERVER": "perdure"}),
+    "Perdure memory": ("server.py", {"SERVER": "perdure", "STORE": "memory"}),
+    "AWS memory": ("server.py", {"SERVER": "emulator", "STORE": "memory"}),
+    "AWS SQLite": ("server.py", {"SERVER": "emulator", "STORE": "sqlite"}),
+}
+
+SERVER_ROWS: list[tuple[str, str, str, bool, str]] = [
+    ("checkpoints", "per_s_1", "checkpoints of a step, 1 connection, per s", True, "≥ 10 × AWS memory"),
+    ("checkpoints", "p50_ms_1", "… p50, ms", False, ""),
+    ("checkpoints", "p99_ms_1", "… p99, ms", False, ""),
+    ("checkpoints", "per_s_16", "… 16 connections, per s", True, ""),
+    ("checkpoints", "p50_ms_16", "… p50, ms", False, ""),
+    ("checkpoints", "p99_ms_16", "… p99, ms", False, ""),
+    ("checkpoints", "per_s_64", "… 64 connections, per s", True, ""),
+    ("checkpoints", "p50_ms_64", "… p50, ms", False, ""),
+    ("checkpoints", "p99_ms_64", "… p99, ms", False, ""),
+    ("http_starts", "per_s", "starts over HTTP, per s", True, ""),
+    ("server_ready", "ms", "process start → first answer, ms", False, "≤ 500 ms"),
+    ("managed", "us_per_step", "1,000 steps in a managed function, µs each", False, ""),
+    ("managed", "us_per_official_step", "… of the official SDK, µs each", False, ""),
+    ("managed", "cold_ms", "cold invocation, ms", False, ""),
+    ("managed", "warm_p50_ms", "warm invocation, p50 ms", False, ""),
+    ("managed", "warm_p99_ms", "… p99 ms", False, ""),
+    ("suspended", "mib_10", "memory of a server beside 10 suspended, MiB", False, ""),
+    ("suspended", "mib_100000", "… beside 100,000, MiB", False, "as with 10"),
+]
+"""Servers, spoken to over HTTP."""
+
+
 def prepare() -> None:
     """Make the environment of the peers, with Perdure as it is in this checkout."""
     ready = HERE / ".venv" / ".ready"
@@ -210,8 +240,10 @@ def main() -> None:
     only = {word for word in options.only.split(",") if word}
     measured = run(options.rounds, only, CONTENDERS)
     of_sdks = run(options.rounds, only, SDKS)
-    found, found_of_sdks = medians(measured), medians(of_sdks)
-    lines = [*table(found, CONTENDERS, ROWS), "", *table(found_of_sdks, SDKS, SDK_ROWS)]
+    of_servers = run(options.rounds, only, SERVERS)
+    found, found_of_sdks, found_of_servers = medians(measured), medians(of_sdks), medians(of_servers)
+    lines = [*table(found, CONTENDERS, ROWS), "", *table(found_of_sdks, SDKS, SDK_ROWS), ""]
+    lines += table(found_of_servers, SERVERS, SERVER_ROWS)
     results = HERE / "results"
     results.mkdir(exist_ok=True)
     document = {
@@ -221,7 +253,8 @@ def main() -> None:
         "rounds": options.rounds,
         "medians": {" ".join(key): value for key, value in found.items()},
         "medians_of_sdks": {" ".join(key): value for key, value in found_of_sdks.items()},
-        "measured": [*measured, *of_sdks],
+        "medians_of_servers": {" ".join(key): value for key, value in found_of_servers.items()},
+        "measured": [*measured, *of_sdks, *of_servers],
     }
     path = results / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
     path.write_text(json.dumps(document, indent=1, ensure_ascii=False))

@@ -14,6 +14,7 @@ import pytest
 
 from perdure.model.error import ErrorObject, TooManyRequests
 from perdure.model.function import FunctionVersion
+from perdure.runtimes.packages import remove
 from perdure.runtimes.pool import InvokeOutcome
 from perdure.service.invocation import Call
 from support.functions import WAIT_S, Managed, managed
@@ -271,6 +272,24 @@ def test_a_changed_variable_is_seen_at_once(pool: Managed) -> None:
     assert pool.invoke(pool.put("fn", files, environment={"A": "2"})).body == b'"2"'
 
 
+def test_tenants_of_an_isolated_function_have_processes_of_their_own(pool: Managed) -> None:
+    shared, apart = put(pool, "echo"), pool.put("apart", {"app.py": APP}, handler="app.echo", is_tenant_isolated=True)
+
+    def pid(version: FunctionVersion, tenant: str) -> int:
+        return int(json.loads(pool.invoke(version, tenant_id=tenant).body)["pid"])
+
+    assert pid(shared, "blue") == pid(shared, "red")
+    assert pid(apart, "blue") == pid(apart, "blue") != pid(apart, "red")
+
+
+def test_a_package_that_was_removed_from_the_cache_is_unpacked_again(pool: Managed, tmp_path: Path) -> None:
+    files = {"app.py": "def handler(event, context): return 1"}
+    assert pool.invoke(pool.put("fn", files, environment={"A": "1"})).body == b"1"
+    (folder,) = (tmp_path / "cache").iterdir()
+    remove(folder)
+    assert pool.invoke(pool.put("fn", files, environment={"A": "2"})).body == b"1"
+
+
 def test_a_call_for_a_chained_invoke_is_answered(pool: Managed) -> None:
     put(pool, "echo")
     put(pool, "fail")
@@ -426,7 +445,7 @@ def handler(event, context):
     return [os.getpid(), child.pid, os.environ["TMPDIR"]]
 '''}})
 print(pool.invoke(version).body.decode(), flush=True)
-print(pool.pool._guard._process.pid, flush=True)
+print(pool.pool._guard.pid, flush=True)
 sys.stdin.read()
 """
 

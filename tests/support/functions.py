@@ -33,6 +33,8 @@ class Registry:
     def __init__(self) -> None:
         self.versions: dict[str, FunctionVersion] = {}
         self.packages: dict[str, bytes] = {}
+        self.answers_left: int | None = None
+        """After so many look-ups all functions are gone."""
 
     def put(
         self,
@@ -53,7 +55,9 @@ class Registry:
         return version
 
     def version_of(self, target: str) -> FunctionVersion:
-        if target not in self.versions:
+        if self.answers_left is not None:
+            self.answers_left -= 1
+        if target not in self.versions or (self.answers_left is not None and self.answers_left < 0):
             raise ResourceNotFound(f"Function not found: {target}")
         return self.versions[target]
 

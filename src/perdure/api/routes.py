@@ -42,7 +42,7 @@ class Routes(Generic[T]):
         An empty segment matches nothing.
         """
         parts = raw_path.strip("/").split("/")
-        if len(parts) > 2 and parts[1] == "durable-executions" and parts[2].startswith("arn:"):
+        if len(parts) > 3 and parts[1] == "durable-executions" and parts[3] == "durable-execution":
             arn = parts[2 : 2 + EXECUTION_ARN_SEGMENTS]
             parts = [*parts[:2], "/".join(arn), *parts[2 + EXECUTION_ARN_SEGMENTS :]]
         values: list[str] = []

@@ -19,7 +19,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     written_bytes_max: int = 4 * KIB * MIB
     payload_bytes_max: int = MIB
     input_bytes_max: int = 6 * MIB
-    result_bytes_max: int = 6 * MIB
+    result_bytes_max: int = 16 * MIB
     chained_result_bytes_max: int = MIB
     error_bytes_max: int = MIB
     updates_max: int = 10_000
@@ -28,7 +28,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def aws(cls) -> "Limits":
         """The profile `aws`: 3,000 operations and 100 MB written an execution (Lambda Developer Guide, quotas)."""
-        return cls(operations_max=3_000, written_bytes_max=100 * MIB)
+        return cls(operations_max=3_000, written_bytes_max=100 * MIB, result_bytes_max=6 * MIB)
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):

@@ -88,7 +88,7 @@ def outcome_of(output: bytes) -> cmd.Outcome:
     """What the answer of a durable function asks for; one that can't be is a failure of the execution."""
     try:
         answer = _decode(output)
-    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
         return _invalid(f"Invalid invocation output: it is no JSON: {wrong}")
     if not isinstance(answer, dict):
         return _invalid("Invalid invocation output: it must be a JSON object with a Status")
@@ -132,7 +132,7 @@ def error_of(body: bytes, error_type: str | None = None) -> ErrorObject:
     """
     try:
         given = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         given = None
     if not isinstance(given, Mapping):
         text = body.decode("utf-8", "replace").strip()

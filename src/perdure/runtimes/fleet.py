@@ -6,6 +6,7 @@ first, while the others still load.
 """
 
 import asyncio
+import contextlib
 import os
 import uuid
 from collections import deque
@@ -33,6 +34,10 @@ Prepare = Callable[[FunctionVersion], Awaitable[tuple[Launch, Path]]]
 """Have a version's package unpacked and find out how to run it; raises ServiceError."""
 
 
+Key = tuple[str, str | None]
+"""A target, and the tenant if its tenants are kept apart."""
+
+
 class Work(msgspec.Struct, frozen=True):
     """A task and who is told of its end; that is called once, on the loop."""
 
@@ -41,9 +46,10 @@ class Work(msgspec.Struct, frozen=True):
 
 
 class Fleet:
-    """The sandboxes of one version."""
+    """The sandboxes of one version; if its tenants are kept apart, those of one tenant."""
 
-    def __init__(self, version: FunctionVersion) -> None:
+    def __init__(self, key: "Key", version: FunctionVersion) -> None:
+        self.key = key
         self.version = version
         self.waiting: deque[Work] = deque()
         self.working: dict[str, Work] = {}
@@ -59,7 +65,7 @@ class Fleet:
 
 
 class Fleets:
-    """All sandboxes of a pool, by target. There are at most `processes_max`, idle ones included."""
+    """All sandboxes of a pool. There are at most `processes_max`, idle ones included."""
 
     def __init__(self, ground: Ground, prepare: Prepare, *, processes_max: int, idle_s: float) -> None:
         self._ground = ground
@@ -67,7 +73,7 @@ class Fleets:
         self._processes_max = processes_max
         self._idle_s = idle_s
         self._loop = asyncio.get_running_loop()
-        self._fleets: dict[str, Fleet] = {}
+        self._fleets: dict[Key, Fleet] = {}
         self._processes = 0
         self._leaving: set[Sandbox] = set()
         self._is_closing = False
@@ -80,48 +86,48 @@ class Fleets:
     def submit(self, version: FunctionVersion, work: Work) -> None:
         """Have `work` done by a sandbox of this version; sandboxes of an older one of the same name are retired."""
         if self._is_closing:
-            work.end(_stopped())
+            work.end(stopped())
             return
-        fleet = self._fleet_of(version)
+        fleet = self._fleet_of(version, work.task)
         fleet.waiting.append(work)
         self._serve(fleet)
 
     def retire(self, target: str) -> None:
         """Let go of the sandboxes of a target: its code has changed, or it is gone. What runs may end."""
-        fleet = self._fleets.get(target)
-        if fleet is not None:
+        for fleet in [one for key, one in self._fleets.items() if key[0] == target]:
             self._retire(fleet)
 
-    async def close(self, timeout_s: float) -> None:
-        """Start nothing more; what runs has `timeout_s` to end, and is killed then."""
+    async def close(self, timeout_s: float) -> bool:
+        """Start nothing more; what runs has `timeout_s` to end, and is killed then. False if something was."""
         self._is_closing = True
         for fleet in list(self._fleets.values()):
             while fleet.waiting:
-                fleet.waiting.popleft().end(_stopped())
+                fleet.waiting.popleft().end(stopped())
             self._retire(fleet)
-        await self._all_gone(timeout_s)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._all_gone(), timeout_s)
+        is_quiet = not any(fleet.working for fleet in self._owners.values())
         for sandbox in list(self._owners):
             sandbox.close()
-        await self._all_gone(None)
+        await self._all_gone()
+        return is_quiet
 
-    async def _all_gone(self, timeout_s: float | None) -> None:
-        if self._owners:
+    async def _all_gone(self) -> None:
+        while self._owners:
             self._gone.clear()
-            try:
-                await asyncio.wait_for(self._gone.wait(), timeout_s)
-            except TimeoutError:
-                pass
+            await self._gone.wait()
 
     # --- giving work ---------------------------------------------------------------------------------------------
 
-    def _fleet_of(self, version: FunctionVersion) -> Fleet:
-        fleet = self._fleets.get(version.target)
+    def _fleet_of(self, version: FunctionVersion, task: Task) -> Fleet:
+        key = (version.target, task.tenant_id if version.is_tenant_isolated else None)
+        fleet = self._fleets.get(key)
         if fleet is None or (fleet.version is not version and fleet.version != version):
             waiting: deque[Work] = deque()
             if fleet is not None:
                 waiting, fleet.waiting = fleet.waiting, waiting
                 self._retire(fleet)
-            fleet = self._fleets[version.target] = Fleet(version)
+            fleet = self._fleets[key] = Fleet(key, version)
             fleet.waiting = waiting
         return fleet
 
@@ -135,8 +141,8 @@ class Fleets:
         fleet.idle.clear()
         for sandbox in fleet.sandboxes:
             sandbox.retire()
-        if self._fleets.get(fleet.version.target) is fleet and not fleet.waiting:
-            del self._fleets[fleet.version.target]
+        if self._fleets.get(fleet.key) is fleet and not fleet.waiting:
+            del self._fleets[fleet.key]
 
     def _serve(self, fleet: Fleet) -> None:
         """Give waiting work to idle sandboxes, the one used last first; start more if it still waits."""
@@ -216,11 +222,12 @@ class Fleets:
 
     def has_not_delivered(self, sandbox: Sandbox, task: Task) -> None:
         """The process has ended without having seen its task: another one takes it."""
-        work = self._owners[sandbox].working.pop(sandbox.id)
+        old = self._owners[sandbox]
+        work = old.working.pop(sandbox.id)
         if self._is_closing:
-            work.end(_stopped())
+            work.end(stopped())
             return
-        fleet = self._fleets.get(sandbox.version.target) or self._fleet_of(sandbox.version)
+        fleet = self._fleets.get(old.key) or self._fleet_of(old.version, task)
         fleet.failures += 1
         fleet.waiting.appendleft(work)
         if fleet.failures > FAILURES_TOLERATED:
@@ -266,10 +273,11 @@ class Fleets:
         self._forget_if_unused(fleet)
 
     def _forget_if_unused(self, fleet: Fleet) -> None:
-        if fleet.is_unused and self._fleets.get(fleet.version.target) is fleet:
-            del self._fleets[fleet.version.target]
+        if fleet.is_unused and self._fleets.get(fleet.key) is fleet:
+            del self._fleets[fleet.key]
 
 
-def _stopped() -> Ending:
+def stopped() -> Ending:
+    """The end of what has not been begun before the end of the server."""
     error = ErrorObject("the server was stopped before the function ran", EXIT_ERROR)
     return Ending(b"", error, is_broken=True, is_lost=True)

@@ -84,8 +84,8 @@ def unpack(zip_bytes: bytes, sha256: str, cache_dir: Path | None = None) -> Path
     name = hashlib.sha256(zip_bytes).hexdigest()
     if name != hex_of(sha256):
         raise InvalidParameterValue(f"the deployment package is damaged: its SHA-256 is {name}, not {hex_of(sha256)}")
-    cache = cache_dir or default_cache()
-    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    cache = (cache_dir or default_cache()).resolve()  # functions start in a folder of their own
+    _claim(cache)
     folder = cache / name
     with _opened(zip_bytes) as archive:
         entries = list(_entries(archive))
@@ -104,10 +104,23 @@ def unpack(zip_bytes: bytes, sha256: str, cache_dir: Path | None = None) -> Path
 
 
 def default_cache() -> Path:
-    """`$XDG_CACHE_HOME/perdure/packages`; without that variable, a folder of this user among the temporary files."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    user = os.getuid() if hasattr(os, "getuid") else "user"
-    return Path(home, "perdure", "packages") if home else Path(tempfile.gettempdir(), f"perdure-{user}", "packages")
+    """`perdure/packages` in `$XDG_CACHE_HOME`, or in `~/.cache`; for who has no home, among the temporary files."""
+    given = os.environ.get("XDG_CACHE_HOME")
+    if given:
+        return Path(given, "perdure", "packages")
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - pathlib raises for who has none
+    if home.is_absolute() and os.access(home, os.W_OK):
+        return home / ".cache" / "perdure" / "packages"
+    return Path(tempfile.gettempdir(), f"perdure-{os.getuid()}", "packages")
+
+
+def _claim(cache: Path) -> None:
+    """Make the folder; what others can write is no place for code that is run."""
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = cache.stat()
+    if found.st_uid != os.getuid() or found.st_mode & 0o022:
+        text = f"{cache} can be written by others, who could put code there: give another folder, or chmod 700"
+        raise InvalidParameterValue(text)
 
 
 def hex_of(sha256: str) -> str:

@@ -24,7 +24,7 @@ from perdure.model.function import FunctionVersion, target_of
 from perdure.model.ids import Home
 from perdure.runtimes import packages
 from perdure.runtimes.event import error_body, event_of, outcome_of
-from perdure.runtimes.fleet import Fleets, Work
+from perdure.runtimes.fleet import Fleets, Work, stopped
 from perdure.runtimes.interpreters import Interpreters, Launch
 from perdure.runtimes.logs import FunctionLogs
 from perdure.runtimes.processes import Guard
@@ -191,11 +191,10 @@ class ManagedPool:
         """Run an invocation in the place that was reserved; its end is recorded when it has come."""
         service = self._service
         assert service is not None, "bind the pool to its service first"
-        target = target_of(invocation.function, invocation.version)
         try:
-            version = self._version_of(target)
+            version = self._version_of(target_of(invocation.function, invocation.version))
         except ServiceError as error:
-            self._record_end(invocation, cmd.Failed(ErrorObject(error.message, error.code)))
+            self._by_hand(self._end, invocation, cmd.Failed(ErrorObject(error.message, error.code)))
             return
         task = Task(
             request_id=invocation.request_id,
@@ -204,22 +203,17 @@ class ManagedPool:
             trace=invocation.trace_header,
             tenant_id=invocation.tenant_id,
         )
-        self._submit(version, Work(task, lambda ending: self._record_end(invocation, _outcome_of(ending))))
-
-    def _record_end(self, invocation: Invocation, outcome: cmd.Outcome) -> None:
-        self._hands.submit(self._end, invocation, outcome)
+        self._submit(version, Work(task, lambda ending: self._by_hand(self._end, invocation, _outcome_of(ending))))
 
     def _end(self, invocation: Invocation, outcome: cmd.Outcome) -> None:
         """Tell the service. What it refuses can't be stored, and fails the execution instead."""
         service = self._service
         assert service is not None
         try:
-            try:
-                service.end_invocation(invocation, invocation.token, outcome)
-            except InvalidParameterValue as error:
-                service.end_invocation(invocation, invocation.token, cmd.Failed(ErrorObject(error.message, error.code)))
-        except Exception:
-            log.exception("the end of an invocation was refused", extra={"execution": invocation.execution_id})
+            service.end_invocation(invocation, invocation.token, outcome)
+        except InvalidParameterValue as error:
+            failed = cmd.Failed(ErrorObject(error.message, error.code))
+            service.end_invocation(invocation, invocation.token, failed)
 
     # --- plain functions -----------------------------------------------------------------------------------------
 
@@ -244,6 +238,7 @@ class ManagedPool:
                 "Rate Exceeded.", hint=f"all places for invocations of {version.function!r} are taken: try again later"
             )
         outcome: Future[InvokeOutcome] = Future()
+        outcome.set_running_or_notify_cancel()  # who stops waiting does not stop the function
 
         def end(ending: Ending) -> None:
             self.release(version.target)
@@ -312,16 +307,23 @@ class ManagedPool:
     # --- the loop ------------------------------------------------------------------------------------------------
 
     def _submit(self, version: FunctionVersion, work: Work) -> None:
-        self._loop.call_soon_threadsafe(self._fleets.submit, version, work)
-
-    def _by_hand(self, act: Callable[[Ending], None], ending: Ending) -> None:
-        self._hands.submit(self._carefully, act, ending)
-
-    def _carefully(self, act: Callable[[Ending], None], ending: Ending) -> None:
         try:
-            act(ending)
+            self._loop.call_soon_threadsafe(self._fleets.submit, version, work)
+        except RuntimeError:  # the loop is closed
+            work.end(stopped())
+
+    def _by_hand(self, act: Callable[..., None], *given: Any) -> None:
+        """Have something done that may wait for the disk: in another thread, as long as there are any."""
+        try:
+            self._hands.submit(self._carefully, act, *given)
+        except RuntimeError:  # the pool is closed
+            self._carefully(act, *given)
+
+    def _carefully(self, act: Callable[..., None], *given: Any) -> None:
+        try:
+            act(*given)
         except Exception:
-            log.exception("the end of a call was refused")
+            log.exception("the end of an invocation was refused")
 
     def retire(self, target: str) -> None:
         """A target's code or configuration has changed, or it is gone: processes that run the old one take no more."""
@@ -340,7 +342,7 @@ class ManagedPool:
         with self._lock:
             found = self._folders.get(key)
             mine: Future[Path] | None = None
-            if found is None:
+            if found is None or (found.done() and not found.result().is_dir()):
                 found = mine = self._folders[key] = Future()
         if mine is not None:
             try:
@@ -361,7 +363,7 @@ class ManagedPool:
                 return True
             self._is_closing = True
         self._start_calls()
-        was_quiet: Any = asyncio.run_coroutine_threadsafe(self._fleets.close(timeout_s), self._loop).result()
+        was_quiet = asyncio.run_coroutine_threadsafe(self._fleets.close(timeout_s), self._loop).result()
         self._hands.shutdown()
         self._files.shutdown()
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -369,7 +371,7 @@ class ManagedPool:
         self._loop.close()
         self._guard.close()
         packages.remove(self._temp)
-        return bool(was_quiet)
+        return was_quiet
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

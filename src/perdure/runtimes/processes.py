@@ -24,32 +24,40 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4
 
 
 class Guard:
-    """The process that ends the others when this one is gone."""
+    """The process that ends the others when this one is gone. It is started with the first that it has to watch."""
 
     def __init__(self, folder: Path) -> None:
         """`folder` is what it removes then."""
-        command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py")), str(folder)]
+        self._command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py")), str(folder)]
         self._lock = threading.Lock()
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd="/", start_new_session=True
-        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None else None
 
     def watch(self, pid: int) -> None:
+        with self._lock:
+            if self._process is None:
+                self._process = subprocess.Popen(
+                    self._command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd="/", start_new_session=True
+                )
         self._tell(b"+%d\n" % pid)
 
     def forget(self, pid: int) -> None:
         self._tell(b"-%d\n" % pid)
 
     def _tell(self, line: bytes) -> None:
-        assert self._process.stdin is not None
-        with self._lock, contextlib.suppress(BrokenPipeError):
-            os.write(self._process.stdin.fileno(), line)
-
-    def close(self) -> None:
+        assert self._process is not None
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
+            os.write(self._process.stdin.fileno(), line)  # so short a line is written whole
+
+    def close(self) -> None:
+        if self._process is not None:
+            assert self._process.stdin is not None
             self._process.stdin.close()
-        self._process.wait()
+            self._process.wait()
 
 
 class Process:

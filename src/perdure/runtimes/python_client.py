@@ -220,11 +220,15 @@ def flush() -> None:
 
 
 def stack_of(error: BaseException) -> list[str]:
-    """The frames of an error, without those of this file."""
+    """The frames of an error, without those of this file, in the form of all versions of Python."""
     import traceback
 
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
-    return traceback.format_list(frames)
+    return [
+        f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}\n'
+        + (f"    {frame.line}\n" if frame.line else "")
+        for frame in frames
+    ]
 
 
 def described(error: Exception, request_id: str = "") -> dict[str, Any]:
@@ -281,15 +285,36 @@ def load(name: str) -> Callable[[Any, LambdaContext], Any]:
     return handler
 
 
-def plain(value: Any) -> float:
-    """Values that JSON has not, as AWS Lambda writes them: a Decimal is a number."""
+ATOMS = frozenset((str, int, float, bool, type(None)))
+MARK = os.urandom(16).hex()
+"""What stands before a decimal number until it is written: JSON texts of functions do not hold it."""
+
+
+def plain(value: Any) -> Any:
+    """A result as JSON can hold it. As on AWS Lambda, named tuples are objects, and bytes are UTF-8 text."""
     kind = type(value)
+    if kind in ATOMS:
+        return value
+    if isinstance(value, dict):
+        return {key.decode() if isinstance(key, bytes) else key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        named = None if kind is list or kind is tuple else getattr(value, "_asdict", None)
+        return plain(named()) if named is not None else [plain(item) for item in value]
+    if isinstance(value, bytes):
+        return value.decode()
     if kind.__name__ == "Decimal" and kind.__module__ == "decimal":
-        return float(value)
-    raise TypeError(f"Object of type {kind.__name__} is not JSON serializable")
+        return f"{MARK}{value}"
+    return value
 
 
-encode = json.JSONEncoder(default=plain).encode
+def encode(result: Any) -> str:
+    """A result as JSON text; decimal numbers keep all their digits."""
+    text = json.dumps(plain(result))
+    if MARK in text:
+        import re
+
+        text = re.sub(f'"{MARK}([^"]*)"', r"\1", text)
+    return text
 
 
 # --- the Runtime API ---------------------------------------------------------------------------------------------

@@ -68,6 +68,11 @@ class Calls:
                 heapq.heappush(self._due, (int(record.key.partition("-")[0]), record.key))
         self._thread.start()
 
+    def look(self) -> None:
+        """Read the clock again, now."""
+        with self._lock:
+            self._lock.notify_all()
+
     def stop(self) -> None:
         with self._lock:
             self._is_stopped = True

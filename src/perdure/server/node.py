@@ -33,7 +33,7 @@ from perdure.server.endpoint_pool import EndpointPool
 from perdure.server.http import HttpServer, Tls, is_loopback
 from perdure.server.pools import Pools
 from perdure.server.worker_pool import WorkerPool
-from perdure.service.clock import SystemClock
+from perdure.service.clock import Clock, SystemClock
 from perdure.service.invocation import Dispatcher
 from perdure.service.registry import Registry
 from perdure.service.service import Service
@@ -63,15 +63,20 @@ class Node:
     """Serves from `start` to `stop`; it owns the store. `handlers` run in its own process."""
 
     def __init__(
-        self, store: Store, settings: Settings | None = None, handlers: Mapping[str, Callable[..., Any]] | None = None
+        self,
+        store: Store,
+        settings: Settings | None = None,
+        handlers: Mapping[str, Callable[..., Any]] | None = None,
+        *,
+        clock: Clock | None = None,
     ) -> None:
         self.settings = settings = settings or Settings()
         self.store = store
-        clock = SystemClock()
+        clock = clock or SystemClock()
         self.registry = Registry(store, settings.home, clock, random.random)
         self._worker = ThreadWorker(handlers or {})
         self._endpoints = EndpointPool(self.registry.find)
-        self._folder = settings.data or Path(tempfile.mkdtemp(prefix="perdure-node-"))
+        self._folder = (settings.data or Path(tempfile.mkdtemp(prefix="perdure-node-"))).resolve()
         self._is_folder_ours = settings.data is None
         self.logs = FunctionLogs(self._folder / "logs")
         self._managed = self._managed_pool(settings)
@@ -93,7 +98,7 @@ class Node:
         self._register(handlers or {})
         self._ticker = Ticker(self.service)
         self._calls = Calls(store, self.registry, self.pools, self._managed, clock)
-        backing = Backing(
+        self.backing = Backing(
             service=self.service,
             registry=self.registry,
             store=store,
@@ -113,16 +118,20 @@ class Node:
                 hint="make one with `perdure keys create`, or listen on 127.0.0.1",
             )
         self._audit = AuditLog(store)
-        app = App(
-            backing, Access(gate, self._audit), HANDLERS, [*emulator.ROUTES, *function_logs.ROUTES, *workers.ROUTES]
-        )
+        routes = [*emulator.ROUTES, *function_logs.ROUTES, *workers.ROUTES]
+        app = App(self.backing, Access(gate, self._audit), HANDLERS, routes)
         self._http = HttpServer(app, settings.host, settings.port, settings.tls)
-        backing.base_url = self._http.url
+        self.backing.base_url = self._http.url
         self._chores = Chores([self.registry.sweep])
 
     @property
     def url(self) -> str:
         return self._http.url
+
+    def clock_has_moved(self) -> None:
+        """Look at a clock again that has jumped: what is due by it happens now."""
+        self._ticker.look()
+        self._calls.look()
 
     def start(self) -> None:
         """Go on with what is in the store, and take requests."""

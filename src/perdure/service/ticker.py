@@ -25,11 +25,15 @@ class Ticker:
         self._service.fill_elsewhere(self._ask_to_fill)
         self._thread.start()
 
+    def look(self) -> None:
+        """Ask the service again when something is due, now."""
+        with self._service.agenda.earlier:
+            self._service.agenda.earlier.notify_all()
+
     def stop(self, timeout_s: float) -> None:
         """End the thread; it is waited for, unless it is the one that asks."""
         self._is_stopped = True
-        with self._service.agenda.earlier:
-            self._service.agenda.earlier.notify_all()
+        self.look()
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout_s)
 

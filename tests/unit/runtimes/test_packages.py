@@ -209,8 +209,27 @@ def test_unpacking_checks_again(make: Callable[[], bytes], tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_cache_lies_where_the_user_keeps_such_things(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_lies_where_the_user_keeps_such_things(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
     assert packages.default_cache() == Path("/cache/perdure/packages")
     monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert packages.default_cache() == tmp_path / ".cache/perdure/packages"
+    monkeypatch.setenv("HOME", "/no/such/home")
     assert packages.default_cache().name == "packages"
+
+
+def test_a_folder_of_packages_given_relatively_is_found_from_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by a server with `--data data`: functions start in folders of their own, where that means another place."""
+    monkeypatch.chdir(tmp_path)
+    made = package({"app.py": "x = 1"})
+    assert unpack(made, sha256(made), Path("data")).is_absolute()
+
+
+def test_code_is_not_put_where_others_can_write(tmp_path: Path) -> None:
+    content = package({"a": "b"})
+    tmp_path.chmod(0o777)
+    with pytest.raises(InvalidParameterValue, match="can be written by others"):
+        unpack(content, sha256(content), tmp_path)
