@@ -95,6 +95,7 @@ class Endpoint:
         body: bytes = b"",
         *,
         query: str = "",
+        media_type: str = "application/json",
         attempts: int = ATTEMPTS,
         read_s: float | None = None,
     ) -> Reply:
@@ -105,7 +106,7 @@ class Endpoint:
         """
         for attempt in range(1, attempts + 1):
             try:
-                reply = self._once(method, path, query, body, read_s or self._read_s)
+                reply = self._once(self._message(method, path, query, body, media_type), read_s or self._read_s)
             except OSError:
                 if attempt == attempts:
                     raise
@@ -120,9 +121,8 @@ class Endpoint:
         while self._kept:
             self._kept.pop().close()
 
-    def _once(self, method: str, path: str, query: str, body: bytes, read_s: float) -> Reply:
+    def _once(self, message: bytes, read_s: float) -> Reply:
         """One request; on a new connection if the kept one has been closed by the server meanwhile."""
-        message = self._message(method, path, query, body)
         line = self._borrow()
         if line is not None:
             try:
@@ -174,12 +174,12 @@ class Endpoint:
             raise
         return _Line(connected)
 
-    def _message(self, method: str, path: str, query: str, body: bytes) -> bytes:
+    def _message(self, method: str, path: str, query: str, body: bytes, media_type: str) -> bytes:
         path = self._base + path
         line = f"{method} {path}?{query}" if query else f"{method} {path}"
         head = f"{line} HTTP/1.1\r\n{self._common}"
         if body:
-            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+            head += f"Content-Type: {media_type}\r\nContent-Length: {len(body)}\r\n"
         elif method != "GET":
             head += "Content-Length: 0\r\n"
         if self._signer is not None:

@@ -271,6 +271,7 @@ class WorkerPool:
             member = self._heard(worker_id)
             if poll.is_draining and not member.is_draining:
                 self._drain(member)
+                return _nothing(poll)
             packed = self._packed(member, poll.received)
             if packed is not None:
                 return packed
