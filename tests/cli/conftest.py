@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,19 +23,32 @@ class Said(msgspec.Struct, frozen=True):
         return json.loads(self.out)
 
     @property
+    def error(self) -> Any:
+        return json.loads(self.err)["error"]
+
+    @property
     def rows(self) -> list[list[str]]:
         """The rows of a tsv table, without the titles."""
         return [line.split("\t") for line in self.out.splitlines()[1:]]
 
 
 Cli = Callable[..., Said]
+HOMES = {
+    "XDG_CONFIG_HOME": ".config",
+    "XDG_STATE_HOME": ".state",
+    "AWS_SHARED_CREDENTIALS_FILE": ".aws-credentials",
+}
+"""Nothing of whoever runs the tests is read."""
 
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Cli]:
     """Runs commands in an empty folder, as `cli("run", "orders.py")`; fails if the exit code is not `code`."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("PERDURE_STORE", raising=False)
+    for name in [name for name in os.environ if name.startswith(("PERDURE_", "AWS_", "DURABLE_"))]:
+        monkeypatch.delenv(name)
+    for name, folder in HOMES.items():
+        monkeypatch.setenv(name, str(tmp_path / folder))
     root, own = logging.getLogger(), logging.getLogger("perdure")
     before = root.level, own.level, list(root.handlers)
 

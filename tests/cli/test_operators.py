@@ -1,4 +1,5 @@
-"""`perdure execution …` and `perdure callback …` on a store file, while its owner runs and while nobody does."""
+"""`perdure execution …` and `perdure callback …` on a store file, while its owner runs and while nobody does, and at a
+server, where they say the same."""
 
 import json
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ import perdure
 from cli.conftest import Cli
 from perdure import DurableContext, Duration, durable_execution
 from perdure.config import CallbackConfig
+from perdure.server.node import Node
+from perdure.store.open import open_store
 
 
 @durable_execution(name="order")
@@ -34,9 +37,22 @@ def sleeper(event: Any, context: DurableContext) -> Any:
 FUNCTIONS = [order, broken, sleeper]
 
 
+@pytest.fixture(params=["file", "server"])
+def ids(
+    request: pytest.FixtureRequest, in_file: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dict[str, str]]:
+    """Executions in several states: in a file that nobody owns now, and at a server of that file."""
+    if request.param == "file":
+        yield in_file
+        return
+    with Node(open_store("sqlite:///perdure.db")) as node:
+        monkeypatch.setenv("PERDURE_ENDPOINT", node.url)
+        yield in_file
+
+
 @pytest.fixture
-def ids(cli: Cli) -> dict[str, str]:
-    """A store that nobody owns now, with executions in several states."""
+def in_file(cli: Cli) -> dict[str, str]:
+    """A store file that nobody owns now, with executions in several states."""
     with perdure.open("sqlite:///perdure.db", FUNCTIONS) as app:
         done = app.start(order, {"n": 1}, name="order-1")
         wait_until_waiting(app, done)
@@ -135,7 +151,7 @@ def test_last_failed_is_the_newest_that_failed(cli: Cli, ids: dict[str, str]) ->
     ("word", "code", "message"),
     [
         ("019ad735-8400-7d07-acd8-be6f9f6209c2", 3, "Durable Execution does not exist"),
-        ("arn:aws:lambda:us-east-1:000000000000:function:order:$LATEST/durable-execution/x/y", 2, "Invalid"),
+        ("arn:aws:lambda:us-east-1:000000000000:function:order:$LATEST/durable-execution/x/y", 3, "does not exist"),
         ("arn:nonsense", 2, "Invalid Durable Execution ARN"),
         ("abc", 2, "'abc' is too short for the beginning of an id"),
         ("ffffffff", 3, "there is no execution 'ffffffff'"),
@@ -255,8 +271,8 @@ def test_callbacks_are_listed_and_answered(cli: Cli, ids: dict[str, str], tmp_pa
     said = cli("callback", "succeed", found["CallbackId"], code=5)
     assert "Callback is already closed" in said.err
     assert cli("callback", "list", "-o", "tsv").rows == []
-    with perdure.open("sqlite:///perdure.db", FUNCTIONS) as app:
-        assert app.execution(ids["waiting"]).result(10) == "a flat white"
+    (_, answered) = cli("execution", "tree", ids["waiting"]).json["Operations"]
+    assert (answered["Status"], answered["CallbackDetails"]["Result"]) == ("SUCCEEDED", "a flat white")
 
 
 def test_a_callback_is_failed_with_an_error(cli: Cli, ids: dict[str, str]) -> None:
@@ -297,7 +313,7 @@ def test_an_owner_hears_of_what_operators_do(cli: Cli, owner: perdure.Perdure) -
 
 def test_without_a_store_there_is_nothing_to_see_and_none_is_made(cli: Cli, tmp_path: Path) -> None:
     for command in (("ls",), ("execution", "get", "@last"), ("callback", "list"), ("execution", "stop", "x", "-y")):
-        said = cli(*command, code=3)
+        said = cli(*command, "--store", "perdure.db", code=3)
         assert "there is no store at perdure.db. Hint: `perdure run` makes one" in said.err
     assert list(tmp_path.iterdir()) == []
 
@@ -311,10 +327,9 @@ def test_an_empty_store_has_no_last(cli: Cli) -> None:
 
 
 def test_the_store_is_named_by_option_or_variable(
-    cli: Cli, ids: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    cli: Cli, in_file: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "perdure.db").rename(tmp_path / "other.db")
-    cli("ls", code=3)
     assert len(cli("ls", "-o", "tsv", "--store", "sqlite:///other.db").rows) == 4
     monkeypatch.setenv("PERDURE_STORE", str(tmp_path / "other.db"))
     assert len(cli("ls", "-o", "tsv").rows) == 4
@@ -373,7 +388,8 @@ def complete(typed: str) -> list[str]:
     return [item.value for item in found]
 
 
-def test_what_operators_did_is_on_record_without_payloads(cli: Cli, ids: dict[str, str]) -> None:
+def test_what_operators_did_to_a_file_is_on_record_without_payloads(cli: Cli, in_file: dict[str, str]) -> None:
+    ids = in_file
     cli("execution", "pause", ids["waiting"])
     cli("execution", "resume", ids["waiting"])
     callback_id = cli("callback", "list", "-o", "json").json["Callbacks"][0]["CallbackId"]

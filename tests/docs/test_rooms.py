@@ -8,6 +8,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MAY_IMPORT = {
     "model": set(),
     "wire": {"model"},
+    "client": {"wire", "model"},
     "engine": {"model"},
     "store": {"model"},
     "service": {"engine", "store", "model"},
@@ -32,6 +33,7 @@ MAY_IMPORT = {
     "cli": {
         "server",
         "api",
+        "client",
         "identity",
         "worker",
         "service",

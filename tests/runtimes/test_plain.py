@@ -258,6 +258,13 @@ def test_an_idle_process_is_ended_after_a_while(tmp_path: Path) -> None:
         assert json.loads(pool.invoke(version).body)["pid"] != pid
 
 
+def test_a_process_that_is_too_old_for_its_credentials_takes_no_more_tasks(tmp_path: Path) -> None:
+    with managed(tmp_path, settings={"life_s": 0.0}) as pool:
+        version = put(pool, "echo")
+        pids = {json.loads(pool.invoke(version).body)["pid"] for _ in range(3)}
+        assert len(pids) == 3
+
+
 def test_new_code_runs_in_new_processes(pool: Managed) -> None:
     old = put(pool, "echo")
     pid = json.loads(pool.invoke(old).body)["pid"]

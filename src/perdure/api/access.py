@@ -63,10 +63,15 @@ class Access:
             return None
         return lambda action, resource: self._gate.authorize(caller, action, resource)
 
-    def permit_own(self, caller: Caller, action: str, *, is_audited: bool) -> Need:
+    def permit_own(self, caller: Caller, action: str, resource: str, *, is_audited: bool) -> Need:
         """The same for a route that AWS's API does not have; `action` is `perdure:Name` or one of Lambda's."""
         service, _, name = action.partition(":")
-        need = need_of_own(name, is_audited=is_audited) if service == "perdure" else Need(action, "*", is_audited)
+        is_own = service == "perdure"
+        need = (
+            need_of_own(name, resource=resource, is_audited=is_audited)
+            if is_own
+            else Need(action, resource, is_audited)
+        )
         if caller.kind is not CallerKind.ANONYMOUS:
             self._gate.authorize(caller, need.action, need.resource)
         return need

@@ -7,13 +7,8 @@ from perdure.cli.desk import opened
 from perdure.cli.execution import error_from, error_options
 from perdure.cli.moments import Moment, Span, countdown, duration_text
 from perdure.cli.output import Column, Fit, dumps, read_text, write_rows
-from perdure.cli.recording import note
 from perdure.cli.settings import Group, settings
-from perdure.engine.tokens import callback_owner
-from perdure.model.ids import execution_text
 from perdure.model.view import OpenCallback
-from perdure.service.service import Service
-from perdure.store.sqlite import Mode
 from perdure.wire.executions import write_open_callback
 from perdure.wire.forms import PEOPLE
 
@@ -34,8 +29,8 @@ _ID = click.argument("callback_id", metavar="ID", shell_complete=completion.call
 def list_callbacks(function: str | None, since: int | None, expiring: float | None, limit: int) -> None:
     """List the open callbacks, those of the oldest executions first."""
     options = settings()
-    with opened(options) as service:
-        now_ms = service.clock.now_ms()
+    with opened(options) as desk:
+        now_ms = desk.now_ms()
 
         def fits(found: OpenCallback) -> bool:
             ends = [ms for ms in (found.timeout_ms, found.heartbeat_ms) if ms is not None]
@@ -44,7 +39,7 @@ def list_callbacks(function: str | None, since: int | None, expiring: float | No
 
         write_rows(
             options,
-            [found for found in service.open_callbacks(limit=limit) if fits(found)],
+            [found for found in desk.open_callbacks(limit=limit) if fits(found)],
             [
                 Column("id", lambda found: found.callback_id, fit=Fit.FOLD),
                 Column("execution", lambda found: f"{found.function}/{found.execution_name}", fit=Fit.SHRINK),
@@ -69,9 +64,8 @@ def _left(found: OpenCallback, now_ms: int) -> str:
 def succeed(callback_id: str, result: str | None) -> None:
     """Answer a callback."""
     text = None if result is None else read_text(result, "result")
-    with opened(settings(), Mode.OPERATE) as service:
-        service.succeed_callback(callback_id, text)
-        _note(service, "SendDurableExecutionCallbackSuccess", callback_id)
+    with opened(settings(), may_write=True) as desk:
+        desk.succeed_callback(callback_id, text)
     _said("answered", callback_id)
 
 
@@ -86,9 +80,8 @@ def fail(
     stack_trace: tuple[str, ...],
 ) -> None:
     """Answer a callback with a failure."""
-    with opened(settings(), Mode.OPERATE) as service:
-        service.fail_callback(callback_id, error_from(error_message, error_type, error_data, stack_trace))
-        _note(service, "SendDurableExecutionCallbackFailure", callback_id)
+    with opened(settings(), may_write=True) as desk:
+        desk.fail_callback(callback_id, error_from(error_message, error_type, error_data, stack_trace))
     _said("answered with a failure", callback_id)
 
 
@@ -101,21 +94,14 @@ def heartbeat(callback_id: str, every: float | None) -> None:
 
     from perdure.model.error import CallbackTimeout
 
-    with opened(settings(), Mode.OPERATE) as service:
-        service.heartbeat_callback(callback_id)
+    with opened(settings(), may_write=True) as desk:
+        desk.heartbeat_callback(callback_id)
         _said("kept alive", callback_id)
         while every is not None and not Event().wait(every):
             try:
-                service.heartbeat_callback(callback_id)
+                desk.heartbeat_callback(callback_id)
             except CallbackTimeout:
                 return
-
-
-def _note(service: Service, operation: str, callback_id: str) -> None:
-    """On record is the execution: who has a callback's id may answer it."""
-    key = callback_owner(callback_id)
-    assert key is not None, "a callback that was answered is one of ours"
-    note(service.store, operation, service.get(execution_text(key)).arn)
 
 
 def _said(done: str, callback_id: str) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -45,7 +46,7 @@ def completion(shell: str, install: bool) -> None:
         click.echo("~/.zshrc needs: fpath+=~/.zfunc; autoload -Uz compinit && compinit", err=True)
 
 
-def _from_store(context: click.Context, find: Callable[[Settings], Iterable[CompletionItem]]) -> list[CompletionItem]:
+def _found(context: click.Context, find: Callable[[Settings], Iterable[CompletionItem]]) -> list[CompletionItem]:
     """What `find` finds; nothing if anything is in the way: completion never complains."""
     with contextlib.suppress(Exception):
         return list(find(of(context)))
@@ -62,13 +63,12 @@ def executions(context: click.Context, _parameter: click.Parameter, incomplete: 
             for word in ("@last", "@last-failed"):
                 if word.startswith(incomplete):
                     yield CompletionItem(word)
-        with opened(options) as service:
-            now_ms = service.clock.now_ms()
-            rows = service.search(Query(now_ms=now_ms, id_prefix=incomplete or None, limit=_SHOWN_MAX)).rows
-            for row in rows:
+        with opened(options, is_hasty=True) as desk:
+            query = Query(now_ms=desk.now_ms(), id_prefix=incomplete or None, limit=_SHOWN_MAX)
+            for row in islice(desk.rows(query), _SHOWN_MAX):
                 yield CompletionItem(row.execution_id, help=f"{row.function}/{row.shown_name} {row.status}")
 
-    return _from_store(context, find)
+    return _found(context, find)
 
 
 def callbacks(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -76,12 +76,12 @@ def callbacks(context: click.Context, _parameter: click.Parameter, incomplete: s
     from perdure.cli.desk import opened
 
     def find(options: Settings) -> Iterable[CompletionItem]:
-        with opened(options) as service:
-            for found in service.open_callbacks(limit=_SHOWN_MAX):
+        with opened(options, is_hasty=True) as desk:
+            for found in desk.open_callbacks(limit=_SHOWN_MAX):
                 if found.callback_id.startswith(incomplete):
                     yield CompletionItem(found.callback_id, help=f"{found.execution_name} {found.name or ''}")
 
-    return _from_store(context, find)
+    return _found(context, find)
 
 
 def functions(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -90,9 +90,9 @@ def functions(context: click.Context, _parameter: click.Parameter, incomplete: s
     from perdure.store.protocol import Query
 
     def find(options: Settings) -> Iterable[CompletionItem]:
-        with opened(options) as service:
-            rows = service.search(Query(now_ms=service.clock.now_ms(), limit=1000)).rows
+        with opened(options, is_hasty=True) as desk:
+            rows = islice(desk.rows(Query(now_ms=desk.now_ms(), limit=1000)), 1000)
             for name in sorted({row.function for row in rows if row.function.startswith(incomplete)}):
                 yield CompletionItem(name)
 
-    return _from_store(context, find)
+    return _found(context, find)

@@ -1,41 +1,108 @@
-"""A store as operators open it: to look and to act, beside the process that runs its functions or without one."""
+"""What operators do with executions and callbacks, wherever these are: on a store file or at a server."""
 
 import contextlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
 
 from perdure.cli.exits import CliError, Exit
+from perdure.cli.place import StorePlace, connected, place_of
 from perdure.cli.settings import Settings
 from perdure.model.error import NotAStore
-from perdure.model.ids import Home
-from perdure.service.functions import LoadedFunctions
-from perdure.service.invocation import Call, Invocation
-from perdure.service.service import Service
-from perdure.store.open import open_store, sqlite_path
-from perdure.store.protocol import Store
-from perdure.store.sqlite import Mode
+
+if TYPE_CHECKING:
+    from perdure.cli.news import Source
+    from perdure.model.error import ErrorObject
+    from perdure.model.event import HistoryEvent
+    from perdure.model.execution import ExecutionRow
+    from perdure.model.ids import Home
+    from perdure.model.operation import Operation
+    from perdure.model.view import ExecutionView, OpenCallback
+    from perdure.store.protocol import Query, Store
+    from perdure.store.sqlite import Mode
 
 
-class _NoWorker:
-    """Runs nothing: what becomes runnable waits for a process that has the functions."""
+HASTE = {"attempts": 1, "timeout_s": 0.5, "connect_timeout_s": 0.2}
 
-    def reserve(self, target: str) -> bool:
-        return False
 
-    has_backlog = False
+class Desk(Protocol):
+    """Executions are named by their ids or ARNs. `home` is known once something has been read."""
 
-    def release(self, target: str) -> None:
-        raise AssertionError("no place was reserved")
+    @property
+    def where(self) -> str:
+        """`in perdure.db`, `at http://127.0.0.1:9014`."""
+        ...
 
-    def run(self, invocation: Invocation) -> None:
-        raise AssertionError("no place was reserved")
+    @property
+    def home(self) -> "Home": ...
 
-    def call(self, call: Call) -> None:
-        """Leave it owed: an answer made up here would be taken for the function's own."""
+    def now_ms(self) -> int: ...
+
+    def rows(self, query: "Query") -> "Iterator[ExecutionRow]":
+        """Everything that `query` finds, read page by page while one iterates."""
+        ...
+
+    def last_started(self) -> str | None:
+        """The execution that was last started from this folder, if that is known."""
+        ...
+
+    def get(self, execution: str) -> "ExecutionView": ...
+
+    def operations(self, execution: str) -> "list[Operation]": ...
+
+    def events(self, execution: str, *, is_reversed: bool = False) -> "Iterator[HistoryEvent]": ...
+
+    def source(self, execution: str) -> "Source":
+        """The news of an execution."""
+        ...
+
+    def open_callbacks(self, execution: str | None = None, *, limit: int = 1000) -> "list[OpenCallback]":
+        """Those of one execution, or of all, the oldest executions first."""
+        ...
+
+    def stop(self, execution: str, error: "ErrorObject | None") -> None: ...
+
+    def pause(self, execution: str, reason: str | None, *, is_timeout_paused: bool) -> None: ...
+
+    def resume(self, execution: str, reason: str | None) -> None: ...
+
+    def delete(self, execution: str) -> None: ...
+
+    def succeed_callback(self, callback_id: str, result: str | None) -> None: ...
+
+    def fail_callback(self, callback_id: str, error: "ErrorObject | None") -> None: ...
+
+    def heartbeat_callback(self, callback_id: str) -> None:
+        """Raises CallbackTimeout if the callback is closed."""
+        ...
 
 
 @contextlib.contextmanager
-def opened_store(options: Settings, mode: Mode = Mode.READ, *, may_make: bool = False) -> Iterator[Store]:
-    """The store of the settings; it must exist, unless it may be made."""
+def opened(options: Settings, *, may_write: bool = False, is_hasty: bool = False) -> Iterator[Desk]:
+    """The desk where the command works. A store file must exist; a server is asked when something is wanted of it.
+
+    Who is hasty would rather have no answer than a late one.
+    """
+    place = place_of(options)
+    if isinstance(place, StorePlace):
+        from perdure.cli.store_desk import StoreDesk
+        from perdure.store.sqlite import Mode
+
+        with opened_store(options, Mode.OPERATE if may_write else Mode.READ) as store:
+            yield StoreDesk(store, place.url)
+    else:
+        from perdure.cli.server_desk import ServerDesk
+
+        with connected(options, **(HASTE if is_hasty else {})) as client:
+            yield ServerDesk(client)
+
+
+@contextlib.contextmanager
+def opened_store(options: Settings, mode: "Mode | None" = None, *, may_make: bool = False) -> "Iterator[Store]":
+    """The store of the settings, to be read if no mode is given; it must exist, unless it may be made."""
+    from perdure.store.open import open_store, sqlite_path
+    from perdure.store.sqlite import Mode
+
+    mode = mode if mode is not None else Mode.READ
     url = options.store_url
     path = sqlite_path(url)
     if path is not None and not path.exists() and may_make:
@@ -54,10 +121,3 @@ def opened_store(options: Settings, mode: Mode = Mode.READ, *, may_make: bool = 
         yield store
     finally:
         store.close()
-
-
-@contextlib.contextmanager
-def opened(options: Settings, mode: Mode = Mode.READ) -> Iterator[Service]:
-    """The service over the store of the settings; it must exist."""
-    with opened_store(options, mode) as store:
-        yield Service(store, LoadedFunctions({}, Home()), _NoWorker())

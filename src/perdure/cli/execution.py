@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from perdure.cli import completion
-from perdure.cli.desk import opened
+from perdure.cli.desk import Desk, opened
 from perdure.cli.happenings import details, error_of, payload_of
 from perdure.cli.lines import error_line, in_order, line_of, plain_tree
 from perdure.cli.moments import Moment, clock_text, date_text, duration_text, local
@@ -24,30 +24,20 @@ from perdure.cli.output import (
     write_document,
     write_rows,
 )
-from perdure.cli.recording import note
 from perdure.cli.settings import Command, Group, Settings, settings
 from perdure.model.error import ErrorObject
 from perdure.model.event import HistoryEvent
 from perdure.model.execution import ExecutionRow, ExecutionStatus, WaitingOn
-from perdure.model.ids import Home
+from perdure.model.ids import ExecutionArn, Home
 from perdure.model.operation import Operation
 from perdure.model.view import ExecutionView
-from perdure.service.service import Service
-from perdure.store.protocol import Query
-from perdure.store.sqlite import Mode
+from perdure.store.protocol import PAGE_DEFAULT, PAGE_MAX, Query
 from perdure.wire.events import About, write_event
 from perdure.wire.executions import write_execution, write_summary
 from perdure.wire.forms import PEOPLE
-from perdure.wire.operations import write_operation
+from perdure.wire.operations import SHOWN, write_operation
 
 PAYLOAD_CHARS = 100
-OPERATIONS = {
-    "stopped": "StopDurableExecution",
-    "paused": "PauseDurableExecution",
-    "resumed": "ResumeDurableExecution",
-    "deleted": "DeleteDurableExecution",
-}
-"""What was done, under the name that it has on record."""
 
 
 @click.group(cls=Group, help="See executions, and stop, hold, free and remove them.")
@@ -100,10 +90,10 @@ def list_executions(
 ) -> None:
     """List executions, the newest first."""
     options = settings()
-    with opened(options) as service:
+    with opened(options) as desk:
         has_glob = name is not None and any(sign in name for sign in "*?[")
         query = Query(
-            now_ms=service.clock.now_ms(),
+            now_ms=desk.now_ms(),
             function=function,
             name=None if has_glob else name,
             name_prefix=_before_sign(name) if has_glob and name is not None else None,
@@ -112,21 +102,23 @@ def list_executions(
             started_from_ms=since,
             started_until_ms=until,
             is_oldest_first=reverse,
+            limit=PAGE_DEFAULT if is_all or has_glob or error_text else min(limit, PAGE_MAX),
         )
 
         def fits(row: ExecutionRow) -> bool:
             is_named = not has_glob or fnmatchcase(row.shown_name, name or "")
             return is_named and (error_text is None or error_text.lower() in (row.error_type or "").lower())
 
-        rows = islice(filter(fits, service.all_rows(query)), None if is_all else limit)
-        now_ms = service.clock.now_ms()
+        rows = islice(filter(fits, desk.rows(query)), None if is_all else limit)
+        now_ms = desk.now_ms()
         write_rows(
             options,
             rows,
             _columns(options, now_ms),
             key="DurableExecutions",
-            document=lambda row: write_summary(row, Home(), PEOPLE),
-            empty="no executions" + (" fit" if query != Query(now_ms=query.now_ms) or error_text else ""),
+            document=lambda row: write_summary(row, desk.home, PEOPLE),
+            empty="no executions"
+            + (" fit" if query != Query(now_ms=query.now_ms, limit=query.limit) or error_text else ""),
         )
 
 
@@ -164,14 +156,14 @@ def _columns(options: Settings, now_ms: int) -> list[Column]:
 def get(execution: str, no_data: bool) -> None:
     """Show one execution: its state, its input and result, and what it waits for."""
     options = settings()
-    with opened(options) as service:
-        execution_id = find_execution(service, execution)
-        view = service.get(execution_id)
+    with opened(options) as desk:
+        found = find_execution(desk, execution)
+        view = desk.get(found)
         form = PEOPLE.without_data() if no_data else PEOPLE
         write_document(
             options,
             write_execution(view, form),
-            lambda: _summary(view, service.operations(execution_id), service.clock.now_ms(), options, no_data=no_data),
+            lambda: _summary(view, desk.operations(found), desk.now_ms(), options, no_data=no_data),
         )
 
 
@@ -223,15 +215,11 @@ def _summary(view: ExecutionView, operations: list[Operation], now_ms: int, opti
 def history(execution: str, no_data: bool, reverse: bool, types: tuple[str, ...], full: bool) -> None:
     """Show every event of an execution."""
     options = settings()
-    with opened(options) as service:
-        execution_id = find_execution(service, execution)
-        view = service.get(execution_id)
+    with opened(options) as desk:
+        found = find_execution(desk, execution)
+        view = desk.get(found)
         wanted = _event_types(types)
-        events = (
-            event
-            for event in service.all_events(execution_id, is_reversed=reverse)
-            if not wanted or event.type in wanted
-        )
+        events = (event for event in desk.events(found, is_reversed=reverse) if not wanted or event.type in wanted)
         write_history(options, view, events, no_data=no_data, is_full=full)
 
 
@@ -244,7 +232,8 @@ def write_history(
     is_full: bool = True,
 ) -> None:
     """The table that SAM shows, with dates where the execution was longer than a day."""
-    about = About(view.execution_id, view.name, Home())
+    arn = ExecutionArn.parse(view.arn)
+    about = About(view.execution_id, view.name, Home(arn.partition, arn.region, arn.account))
     form = PEOPLE.without_data() if no_data else PEOPLE
     has_days = (view.end_ms or view.start_ms) - view.start_ms > 12 * 3_600_000 or (
         local(view.start_ms, is_utc=options.is_utc).date()
@@ -307,11 +296,11 @@ def _event_types(types: tuple[str, ...]) -> set[str]:
 def tree(execution: str, depth: int | None, timeline: bool) -> None:
     """Show the operations of an execution below each other, with attempts and times."""
     options = settings()
-    with opened(options) as service:
-        execution_id = find_execution(service, execution)
-        view = service.get(execution_id)
-        operations = service.operations(execution_id)
-        now_ms = service.clock.now_ms()
+    with opened(options) as desk:
+        found = find_execution(desk, execution)
+        view = desk.get(found)
+        operations = desk.operations(found)
+        now_ms = desk.now_ms()
         form = options.form("summary")
         if form in ("json", "jsonl", "tsv"):
             write_rows(
@@ -326,7 +315,7 @@ def tree(execution: str, depth: int | None, timeline: bool) -> None:
                     Column("detail", lambda item: line_of(item[1], 0, now_ms).detail),
                 ],
                 key="Operations",
-                document=lambda item: write_operation(item[1], PEOPLE),
+                document=lambda item: write_operation(item[1], PEOPLE, SHOWN),
                 empty="no operations",
             )
             return
@@ -387,29 +376,27 @@ def error_from(
     return ErrorObject(error_message, error_type, error_data, stack_trace or None)
 
 
-def _act(executions: tuple[str, ...], done: str, act: Callable[[Service, str], Any], question: str | None) -> None:
+def _act(executions: tuple[str, ...], done: str, act: Callable[[Desk, str], None], question: str | None) -> None:
     """Do something to each of the executions: find all first, ask once, then act."""
     options = settings()
-    with opened(options, Mode.OPERATE) as service:
-        found = list(dict.fromkeys(find_execution(service, word) for word in executions))
-        views = [service.get(execution_id) for execution_id in found]
+    with opened(options, may_write=True) as desk:
+        views = {view.execution_id: view for view in (desk.get(find_execution(desk, word)) for word in executions)}
         if question is not None:
-            confirm(options, f"{question} {', '.join(f'{view.function}/{view.name}' for view in views)}?")
+            confirm(options, f"{question} {', '.join(f'{view.function}/{view.name}' for view in views.values())}?")
         documents = []
-        for view in views:
-            act(service, view.execution_id)
-            note(service.store, OPERATIONS[done], view.arn)
+        for view in views.values():
+            act(desk, view.arn)
             if not options.is_json and not options.is_quiet:
                 is_late = done == "stopped" and view.end_ms is not None
                 said = f"{view.status} before, and stays so:" if is_late else done
                 click.echo(f"{said} {view.function}/{view.name} ({view.execution_id})", err=True)
             if done != "deleted":
-                documents.append(write_execution(service.get(view.execution_id), PEOPLE.without_data()))
+                documents.append(write_execution(desk.get(view.arn), PEOPLE.without_data()))
         if options.is_json and documents:
             from perdure.cli.output import dumps
 
             for document in (
-                documents if options.output == "jsonl" else [documents[0] if len(found) == 1 else documents]
+                documents if options.output == "jsonl" else [documents[0] if len(views) == 1 else documents]
             ):
                 click.echo(dumps(document, is_pretty=options.output == "json"))
 
@@ -438,7 +425,7 @@ def stop(
 ) -> None:
     """End executions at once: STOPPED. What runs of them can't record anything any more."""
     error = error_from(error_message, error_type, error_data, stack_trace)
-    _act(executions, "stopped", lambda service, execution_id: service.stop(execution_id, error), "Stop")
+    _act(executions, "stopped", lambda desk, arn: desk.stop(arn, error), "Stop")
 
 
 @execution.command()
@@ -447,12 +434,7 @@ def stop(
 @click.option("--keep-clock", is_flag=True, help="Let the execution's time-out go on.")
 def pause(executions: tuple[str, ...], reason: str | None, keep_clock: bool) -> None:
     """Hold executions: timers and answers are recorded, nothing is run until `resume`."""
-    _act(
-        executions,
-        "paused",
-        lambda service, execution_id: service.pause(execution_id, reason, is_timeout_paused=not keep_clock),
-        None,
-    )
+    _act(executions, "paused", lambda desk, arn: desk.pause(arn, reason, is_timeout_paused=not keep_clock), None)
 
 
 @execution.command()
@@ -460,14 +442,14 @@ def pause(executions: tuple[str, ...], reason: str | None, keep_clock: bool) -> 
 @click.option("--reason", metavar="TEXT", help="Why; it stands in the history.")
 def resume(executions: tuple[str, ...], reason: str | None) -> None:
     """Let held executions go on."""
-    _act(executions, "resumed", lambda service, execution_id: service.resume(execution_id, reason), None)
+    _act(executions, "resumed", lambda desk, arn: desk.resume(arn, reason), None)
 
 
 @execution.command()
 @_several
 def delete(executions: tuple[str, ...]) -> None:
     """Remove executions that have ended, with their histories."""
-    _act(executions, "deleted", lambda service, execution_id: service.delete(execution_id), "Delete")
+    _act(executions, "deleted", lambda desk, arn: desk.delete(arn), "Delete")
 
 
 for _command in (get, history, tree, stop, pause, resume, delete):

@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from perdure.client import errors as far
 from perdure.model import error as err
 
 
@@ -54,6 +55,52 @@ _EXITS: Final[tuple[tuple[type[Exception], Exit], ...]] = (
 )
 
 
+_FAR_EXITS: Final = {
+    401: Exit.DENIED,
+    403: Exit.DENIED,
+    404: Exit.NOT_FOUND,
+    409: Exit.CONFLICT,
+    412: Exit.CONFLICT,
+    429: Exit.CONFLICT,
+}
+"""What an error of a server means, by its HTTP status; any other refusal is a command that can't be."""
+_NO_SUCH_ROUTE: Final = frozenset({err.UnknownOperation.code, "HTTP 404"})
+_HOW_TO_SIGN: Final = (
+    "set PERDURE_ACCESS_KEY_ID and PERDURE_SECRET_ACCESS_KEY, or name a profile with --profile; "
+    "`perdure keys create` makes a key"
+)
+
+
+def _explain_far(error: far.ClientError) -> CliError:
+    """What an error of a server, or on the way to it, means."""
+    match error:
+        case far.ApiError(code=code) if code in _NO_SUCH_ROUTE:
+            return CliError(
+                f"the server does not know what was asked of it: {error.message}",
+                Exit.UNREACHABLE,
+                hint="it may be older than this command, or none of Perdure's",
+                kind=code,
+            )
+        case far.ApiError(code=err.CallbackTimeout.code):
+            return CliError(error.message, Exit.CONFLICT, hint=error.hint, kind=error.code)
+        case far.ApiError(code=err.MissingAuthentication.code | err.UnrecognizedClient.code):
+            return CliError(error.message, Exit.DENIED, hint=_HOW_TO_SIGN, kind=error.code)
+        case far.ApiError(status=status):
+            exit_code = _FAR_EXITS.get(status, Exit.USAGE if status < 500 else Exit.INTERNAL)
+            hint = error.hint or (f"the server's log has {error.request_id}" if status >= 500 else None)
+            return CliError(error.message, exit_code, hint=hint, kind=error.code)
+        case far.Unreachable():
+            return CliError(
+                error.message,
+                Exit.UNREACHABLE,
+                hint="`perdure serve` starts a server; --endpoint names another one, --store a store file",
+                kind="Unreachable",
+            )
+        case far.NotUnderstood():
+            return CliError(error.message, Exit.UNREACHABLE, hint=error.hint, kind="NotUnderstood")
+    return CliError(error.message, Exit.USAGE, hint=error.hint, kind="ClientError")
+
+
 def explain(error: BaseException) -> CliError:
     """What an error that reached the top means for whoever typed the command."""
     from perdure.exceptions import DurableExecutionsError
@@ -64,6 +111,8 @@ def explain(error: BaseException) -> CliError:
         case err.ServiceError():
             code = next((code for kind, code in _EXITS if isinstance(error, kind)), Exit.INTERNAL)
             return CliError(error.message, code, hint=error.hint, kind=error.code)
+        case far.ClientError():
+            return _explain_far(error)
         case click.UsageError():
             command = error.ctx.command_path if error.ctx is not None else "perdure"
             return CliError(

@@ -19,6 +19,9 @@ class Settings:
 
     output: str | None = None
     store: str | None = None
+    endpoint: str | None = None
+    region: str | None = None
+    profile: str | None = None
     verbosity: int = 0
     is_quiet: bool = False
     is_sure: bool = False
@@ -85,6 +88,9 @@ def _global_options() -> list[click.Parameter]:
         ),
         option("--json", is_flag=True, callback=_set("output", "json"), help="The same as -o json."),
         option("--store", metavar="URL", callback=_set("store"), help="sqlite:///FILE or a path [$PERDURE_STORE]."),
+        option("--endpoint", metavar="URL", callback=_set("endpoint"), help="The server [$PERDURE_ENDPOINT]."),
+        option("--region", metavar="NAME", callback=_set("region"), help="The region that requests are signed for."),
+        option("--profile", metavar="NAME", callback=_set("profile"), help="A section of the configuration."),
         option("--timeout", type=click.FloatRange(min=0), callback=_set("timeout_s"), help="Seconds to wait at most."),
         option("-y", "--yes", is_flag=True, callback=_set("is_sure"), help="Ask nothing."),
         option("--utc", is_flag=True, callback=_set("is_utc"), help="Show times in UTC."),

@@ -25,7 +25,7 @@ from perdure.model import event as ev
 from perdure.model.error import ErrorObject
 from perdure.model.event import InvocationEnd
 from perdure.model.execution import ExecutionStatus
-from perdure.model.operation import Context, Operation, Step
+from perdure.model.operation import Context, Operation, OperationStatus, Step
 
 INVALID_PENDINGS_MAX: Final = 3
 """So often in a row may a handler answer PENDING with nothing pending; then the execution has failed."""
@@ -113,6 +113,9 @@ def end_with(draft: Draft, command: EndInvocation, ids: Ids, terms: Terms) -> No
 def _end_pending(draft: Draft) -> None:
     head = draft.head
     assert head.in_flight is not None
+    if head.turned_ready and not head.unseen and _has_ready_step(draft):
+        complete(draft, InvocationEnd.RELEASED, None)
+        return
     if head.pending or head.unseen or head.in_flight.is_revoked or head.status is ExecutionStatus.PAUSING:
         complete(draft, InvocationEnd.ANSWERED, None)
         return
@@ -121,6 +124,14 @@ def _end_pending(draft: Draft) -> None:
     complete(draft, InvocationEnd.INVALID, error)
     if head.invalid_pendings >= INVALID_PENDINGS_MAX:
         end_failed(draft, error)
+
+
+def _has_ready_step(draft: Draft) -> bool:
+    """Whether a step could run: a handler that suspended while it was told so has missed it, and is invoked again."""
+    ready, changed = OperationStatus.READY, draft.changed
+    return any(operation.status is ready for operation in changed.values()) or any(
+        operation.status is ready and operation.id not in changed for operation in draft.state.operations.values()
+    )
 
 
 def decide_end(state: ExecutionState, command: EndInvocation, now_ms: int, ids: Ids, terms: Terms) -> Decision:

@@ -90,7 +90,7 @@ def _invocation_started(head: Head, event: ev.InvocationStarted) -> None:
     head.in_flight = InFlight(event.epoch, event.owner, event.at_ms)
     head.must_invoke = False
     head.retry_at_ms = None
-    head.unseen = 0
+    head.unseen = head.turned_ready = 0
 
 
 def _invocation_completed(head: Head, event: ev.InvocationCompleted) -> None:
@@ -218,6 +218,8 @@ def apply_to_head(head: Head, event: ev.Event, before: Operation | None, after: 
             head.owed += new.owed - old.owed
     if kind in SERVICE_CHANGES:
         head.unseen += 1
+        if kind is ev.StepReady:
+            head.turned_ready += 1
     elif kind not in SERVICE_NOTES:
         head.progress += 1
 

@@ -90,6 +90,8 @@ class Head(msgspec.Struct, gc=False):
     """These four are pending: something outside the handler has to happen to them."""
     unseen: int = 0
     """Operations that the service has changed and the handler does not know of."""
+    turned_ready: int = 0
+    """Steps that have become READY since the invocation in flight began."""
     owed: int = 0
     """Effects that are not confirmed yet."""
 

@@ -119,7 +119,8 @@ class InvocationStarted(Event, frozen=True, array_like=True, gc=False, tag=20):
 
 class InvocationEnd(Word):
     """How an invocation ended: its handler answered; it FAILED (raised, or its time ran out) or was LOST (its process
-    died), and is tried again; it was RELEASED at a clean point by a worker that closes; its answer was INVALID.
+    died), and is tried again; it was RELEASED at a clean point, by a worker that closes or by a handler that has missed
+    a step that became READY; its answer was INVALID.
     """
 
     ANSWERED = "A"

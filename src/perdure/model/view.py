@@ -1,9 +1,13 @@
 """What people and programs outside are told of an execution and of a callback."""
 
+from typing import Final
+
 import msgspec
 
 from perdure.model.error import ErrorObject
+from perdure.model.event import HistoryEvent
 from perdure.model.execution import DurableConfig, ExecutionStatus, ParentLink, WaitingOn
+from perdure.model.operation import Operation
 
 
 class PauseView(msgspec.Struct, frozen=True):
@@ -60,3 +64,20 @@ class OpenCallback(msgspec.Struct, frozen=True):
     start_ms: int
     timeout_ms: int | None
     heartbeat_ms: int | None
+
+
+FROM_START: Final = "0.1"
+"""The position in an execution's changes that is before all of them."""
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """The execution as it is now; the operations that changed, as they are now; the shown events, in order.
+
+    With `has_more`, more has happened than this holds: ask again, from `position` on.
+    """
+
+    position: str
+    view: ExecutionView
+    operations: tuple[Operation, ...]
+    events: tuple[HistoryEvent, ...] = ()
+    has_more: bool = False

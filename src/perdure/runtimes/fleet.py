@@ -67,11 +67,12 @@ class Fleet:
 class Fleets:
     """All sandboxes of a pool. There are at most `processes_max`, idle ones included."""
 
-    def __init__(self, ground: Ground, prepare: Prepare, *, processes_max: int, idle_s: float) -> None:
+    def __init__(self, ground: Ground, prepare: Prepare, *, processes_max: int, idle_s: float, life_s: float) -> None:
         self._ground = ground
         self._prepare = prepare
         self._processes_max = processes_max
         self._idle_s = idle_s
+        self._life_s = life_s
         self._loop = asyncio.get_running_loop()
         self._fleets: dict[Key, Fleet] = {}
         self._processes = 0
@@ -205,6 +206,9 @@ class Fleets:
     def is_ready(self, sandbox: Sandbox) -> None:
         fleet = self._owners[sandbox]
         fleet.starting.discard(sandbox)
+        if sandbox.age_s > self._life_s and sandbox.has_worked:
+            sandbox.close()
+            return
         timer = self._loop.call_later(self._idle_s, self._reap, fleet, sandbox)
         fleet.idle.append((sandbox, timer))
         self._serve(fleet)

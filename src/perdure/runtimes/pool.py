@@ -36,6 +36,8 @@ from perdure.service.service import Service
 log: Final = logging.getLogger("perdure.runtimes")
 
 IDLE_S: Final = 300.0
+LIFE_S: Final = 4 * 3600.0
+"""Credentials are good for six hours at least, and an invocation takes an hour and a half at most."""
 HANDS: Final = 16
 """Threads that record the ends of invocations; each waits for the disk, which takes many of them at once."""
 
@@ -56,11 +58,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What a pool may use. `interpreters` are paths by the names of runtimes: `{"python3.12": "/opt/py/bin/python"}`.
 
     `places` bounds the invocations at once and the processes, idle ones included. A process that has not been used for
-    `idle_s` is ended. `cache` is where packages are unpacked.
+    `idle_s` is ended; so is one that is older than `life_s` when its task ends, because its credentials run out one
+    day. `cache` is where packages are unpacked.
     """
 
     places: int = msgspec.field(default_factory=default_places)
     idle_s: float = IDLE_S
+    life_s: float = LIFE_S
     init_s: float = INIT_S
     is_memory_limited: bool = True
     interpreters: dict[str, str] = {}
@@ -138,7 +142,9 @@ class ManagedPool:
 
     async def _make_fleets(self, ground: Ground) -> Fleets:
         settings = self._settings
-        return Fleets(ground, self._prepare, processes_max=settings.places, idle_s=settings.idle_s)
+        return Fleets(
+            ground, self._prepare, processes_max=settings.places, idle_s=settings.idle_s, life_s=settings.life_s
+        )
 
     def bind(self, service: Service) -> None:
         """Give the pool the service whose invocations it runs."""

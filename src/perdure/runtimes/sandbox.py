@@ -127,6 +127,16 @@ class Sandbox:
         self._init_s: float | None = None
         self._overdue_s = 0.0
 
+    @property
+    def age_s(self) -> float:
+        """Seconds since its process was started."""
+        return time.monotonic() - self._began
+
+    @property
+    def has_worked(self) -> bool:
+        """Whether it was given a task already."""
+        return self._given > 0
+
     # --- beginning -----------------------------------------------------------------------------------------------
 
     async def begin(self, launch: Launch, root: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from perdure.api import emulator, function_logs, workers
+from perdure.api import emulator, function_logs, operators, workers
 from perdure.api.access import Access
 from perdure.api.app import HANDLERS, App
 from perdure.api.backing import Backing
@@ -43,6 +43,7 @@ from perdure.wire.api import lambda_api
 from perdure.worker.threads import ThreadWorker
 
 STOP_S: Final = 10.0
+ROUTES: Final = (*emulator.ROUTES, *function_logs.ROUTES, *operators.ROUTES, *workers.ROUTES)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,8 +119,7 @@ class Node:
                 hint="make one with `perdure keys create`, or listen on 127.0.0.1",
             )
         self._audit = AuditLog(store)
-        routes = [*emulator.ROUTES, *function_logs.ROUTES, *workers.ROUTES]
-        app = App(self.backing, Access(gate, self._audit), HANDLERS, routes)
+        app = App(self.backing, Access(gate, self._audit), HANDLERS, ROUTES)
         self._http = HttpServer(app, settings.host, settings.port, settings.tls)
         self.backing.base_url = self._http.url
         self._chores = Chores([self.registry.sweep])

@@ -21,9 +21,10 @@ from perdure.model.execution import ExecutionRow
 from perdure.model.function import target_of
 from perdure.model.ids import Home, execution_text
 from perdure.model.operation import Callback, ExecutionOperation, Operation, OperationStatus, OperationUpdate
-from perdure.model.view import ExecutionView, OpenCallback
+from perdure.model.view import Changes, ExecutionView, OpenCallback
 from perdure.service import histories
 from perdure.service.agenda import Agenda
+from perdure.service.changes import changes_of
 from perdure.service.clock import Clock, SystemClock
 from perdure.service.functions import Functions
 from perdure.service.hot import HotCache
@@ -349,14 +350,24 @@ class Service:
         """Call `told` once the execution has ended, perhaps at once, in any thread; what is returned calls it off."""
         return self._loop.when_ended(execution_id, told)
 
-    def watch(self, execution_id: str, watcher: Watcher, *, is_from_start: bool = False) -> None:
+    def watch(self, execution_id: str, watcher: Watcher, *, is_from_start: bool = False) -> Callable[[], None]:
         """Call `watcher` with the events of an execution, in order, once they are on disk, until it has ended.
 
         With `is_from_start` it is shown what there is already. What another process writes is seen when this one hears
-        of it. The watcher is called under the execution's lock: it must be quick and must not call the service.
+        of it. The watcher is called under the execution's lock: it must be quick and must not call the service. What is
+        returned calls it off.
         """
-        self.ledger.read(
+        return self.ledger.read(
             execution_id, lambda state: self.ledger.watching.add(state, watcher, is_from_start=is_from_start)
+        )
+
+    def changes(self, execution_id: str, after: str | None = None) -> Changes:
+        """What has happened to an execution after the position `after`, and how it stands now.
+
+        With None, the position is that of now, and every operation is among what changed.
+        """
+        return self.ledger.read(
+            execution_id, lambda state: changes_of(self.store, state, self._loop.arn_of(state), after)
         )
 
 

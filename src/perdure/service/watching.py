@@ -1,6 +1,7 @@
 """Who watches an execution is shown every event of it, in order, once it is on disk, whoever wrote it."""
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -30,13 +31,26 @@ class Watching:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._watches: dict[str, list[_Watch]] = {}
+        self._lock = threading.Lock()
+        self._watches: dict[str, tuple[_Watch, ...]] = {}
 
-    def add(self, state: ExecutionState, watcher: Watcher, *, is_from_start: bool) -> None:
-        """Under the lock of the execution: show `watcher` what there is, if it wants that, and what will be."""
+    def add(self, state: ExecutionState, watcher: Watcher, *, is_from_start: bool) -> Callable[[], None]:
+        """Under the lock of the execution: show `watcher` what there is, if it wants that, and what will be.
+
+        What is returned calls it off, from any thread; a call that is under way may still come.
+        """
+        execution_id = state.head.execution_id
         watch = _Watch(watcher, 0 if is_from_start else state.seq)
-        self._watches.setdefault(state.head.execution_id, []).append(watch)
+        with self._lock:
+            self._watches[execution_id] = (*self._watches.get(execution_id, ()), watch)
         self.show(state)
+        return lambda: self._remove(execution_id, watch)
+
+    def _remove(self, execution_id: str, watch: _Watch) -> None:
+        with self._lock:
+            left = tuple(other for other in self._watches.pop(execution_id, ()) if other is not watch)
+            if left:
+                self._watches[execution_id] = left
 
     def show(self, state: ExecutionState, events: Sequence[ev.Event] | None = None) -> None:
         """Under the lock of the execution: its watchers see what they have not seen; `events` is the last row."""
@@ -54,7 +68,8 @@ class Watching:
                     log.exception("a watcher failed", extra={"execution": execution_id})
                 watch.seq = state.seq
         if state.head.has_ended:
-            self._watches.pop(execution_id, None)
+            with self._lock:
+                self._watches.pop(execution_id, None)
 
     def _missed(self, watch: _Watch, state: ExecutionState) -> list[ev.Event]:
         """The events after the last that a watcher was shown."""

@@ -3,16 +3,18 @@
 Source: Lambda API 2025-12-01, shape Event and its details.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
 from perdure.model import event as ev
-from perdure.model.ids import Home, request_id
+from perdure.model.error import InvalidParameterValue
+from perdure.model.ids import ExecutionArn, Home, request_id
 from perdure.wire.forms import Form
 from perdure.wire.operations import ERROR
-from perdure.wire.table import FLAG, TIME, WHOLE, Group, Json, Member, Shape, Writable, write_all
+from perdure.wire.table import FLAG, TIME, WHOLE, Group, Json, Member, Shape, expect_object, write_all
 
 
 class About(msgspec.Struct, frozen=True):
@@ -41,6 +43,13 @@ class _Payload(msgspec.Struct, frozen=True):
         else:
             into[self.name] = {"Truncated": True}
 
+    def read(self, given: Json, form: Form, where: str, into: Json) -> None:
+        payload = expect_object(given.get(self.name) or {}, f"{where}.{self.name}").get("Payload")
+        if payload is not None:
+            into[self.attribute] = self.shape.read(payload, form, f"{where}.{self.name}") if self.shape else payload
+
+
+Detail = _Payload | Member | Group
 
 _INPUT: Final = _Payload("Input", "input")
 _RESULT: Final = _Payload("Result", "result")
@@ -52,7 +61,7 @@ _RETRY: Final = Group(
     (Member("CurrentAttempt", "attempt", WHOLE), Member("NextAttemptDelaySeconds", "next_attempt_delay_s", WHOLE)),
 )
 
-DETAILS: Final[dict[type[ev.Event], tuple[Writable, ...]]] = {
+DETAILS: Final[dict[type[ev.Event], tuple[Detail, ...]]] = {
     ev.ExecutionStarted: (_INPUT, Member("ExecutionTimeout", "execution_timeout_s", WHOLE)),
     ev.ExecutionSucceeded: (_RESULT,),
     ev.ExecutionFailed: (_ERROR,),
@@ -152,3 +161,73 @@ def _named(shown: ev.HistoryEvent, about: About) -> Json:
     if isinstance(shown.event, ev.InvocationCompleted):
         return {}
     return {"Id": about.execution_id, "Name": about.name}
+
+
+# --- reading, for clients ----------------------------------------------------------------------------------------
+
+_HEX: Final = re.compile(r"[0-9a-f]{8}")
+_KINDS: Final = {kind.__name__: kind for kind in DETAILS}
+_NEEDED: Final = {kind: [f.name for f in msgspec.structs.fields(kind) if f.required] for kind in DETAILS}
+_FIELDS: Final = {kind: {f.name for f in msgspec.structs.fields(kind)} for kind in DETAILS}
+_ABSENT: Final[Json] = {
+    "name": None,
+    "input": None,
+    "function": "",
+    "version": "",
+    "callback_id": "",
+    "execution_timeout_s": 0,
+    "retention_days": 0,
+    "duration_s": 0,
+    "scheduled_end_ms": 0,
+    "epoch": 0,
+    "attempt": 1,
+}
+"""What stands for what the wire does not have."""
+
+
+def read_event(value: Any, about: About, form: Form) -> ev.HistoryEvent:
+    """An event of a history, as far as the wire has it.
+
+    Raises InvalidParameterValue if it is of a type that is not known here, or a member can't be.
+    """
+    given = expect_object(value, "the event")
+    name = str(given.get("EventType"))
+    kind = _KINDS.get(name)
+    if kind is None:
+        raise InvalidParameterValue(f"EventType must be one of {', '.join(_KINDS)}, not {name[:80]!r}")
+    at_ms = form.times.read(given.get("EventTimestamp"), "EventTimestamp")
+    details = expect_object(given.get(f"{name}Details") or {}, f"{name}Details")
+    attributes: Json = {"at_ms": at_ms}
+    for member in DETAILS[kind]:
+        member.read(details, form, f"{name}Details", attributes)
+    if read_derived := _TO_EXECUTION.get(kind):
+        read_derived(details, about, attributes)
+    event_id = WHOLE.read(given.get("EventId", 0), form, "EventId")
+    named: Json = {}
+    if issubclass(kind, ev.OperationEvent):
+        named = {"name": given.get("Name"), "sub_type": given.get("SubType"), "parent_id": given.get("ParentId")}
+        attributes |= {attribute: found for attribute, found in named.items() if attribute in _FIELDS[kind]}
+        named["operation_id"] = attributes["operation_id"] = str(given.get("Id"))
+    assumed = {**_ABSENT, **dict.fromkeys(("start_ms", "pause_requested_ms", "resume_requested_ms"), at_ms)}
+    assumed["execution_id"] = about.execution_id
+    event = kind(**{attribute: assumed[attribute] for attribute in _NEEDED[kind] if attribute in assumed} | attributes)
+    return ev.HistoryEvent(event_id, event, **named)
+
+
+def _read_request_id(details: Json, about: About, into: Json) -> None:
+    given = details.get("RequestId")
+    if isinstance(given, str) and given[:-8] == about.execution_id[:-8] and _HEX.fullmatch(given[-8:]):
+        into["epoch"] = (int(given[-8:], 16) - int(about.execution_id[-8:], 16)) & 0xFFFFFFFF
+
+
+def _read_child_arn(details: Json, _about: About, into: Json) -> None:
+    given = details.get("DurableExecutionArn")
+    if isinstance(given, str):
+        arn = ExecutionArn.parse(given)
+        into["target"], into["execution_id"] = arn.function, arn.execution_id
+
+
+_TO_EXECUTION: Final[dict[type[ev.Event], Callable[[Json, About, Json], None]]] = {
+    ev.InvocationCompleted: _read_request_id,
+    ev.ChainedInvokeStarted: _read_child_arn,
+}

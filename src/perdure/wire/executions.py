@@ -7,12 +7,27 @@ Source: Lambda API 2025-12-01, shapes Execution and GetDurableExecutionResponse.
 
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from perdure.model.execution import DurableConfig, ExecutionRow, ExecutionStatus, ParentLink, WaitingOn
-from perdure.model.ids import Home
+from perdure.model.ids import ExecutionArn, Home
 from perdure.model.view import ExecutionView, OpenCallback, PauseView
 from perdure.wire.forms import Form
 from perdure.wire.operations import ERROR
-from perdure.wire.table import FLAG, TIME, WHOLE, Derived, Group, Json, ListOf, Member, OneOf, Shape, write_all
+from perdure.wire.table import (
+    FLAG,
+    TIME,
+    WHOLE,
+    Derived,
+    Group,
+    Json,
+    ListOf,
+    Member,
+    OneOf,
+    Shape,
+    expect_object,
+    write_all,
+)
 
 _CONFIG: Final = Shape(
     DurableConfig,
@@ -24,6 +39,7 @@ _PAUSE: Final = Shape(
     Member("PauseRequestTimestamp", "requested_ms", TIME),
     Member("Reason", "reason"),
     Member("ExecutionTimeoutPaused", "is_timeout_paused", FLAG),
+    assumed={"reason": None, "is_quarantine": False},
 )
 _PARENT: Final = Shape(ParentLink, Member("ExecutionId", "execution_id"), Member("OperationId", "operation_id"))
 _WAITING_ON: Final = Member("WaitingOn", "waiting_on", ListOf(OneOf(WaitingOn)))
@@ -95,6 +111,22 @@ _OPEN_CALLBACK: Final = (
 )
 
 
+_EXECUTION: Final = Shape(
+    ExecutionView,
+    *_VIEW,
+    assumed={
+        **dict.fromkeys(("end_ms", "input", "result", "error", "deadline_ms", "pause", "parent", "last_failure")),
+        **dict.fromkeys(("tenant_id", "trace_header")),
+        **dict.fromkeys(("operations", "written_bytes", "invocations", "failures"), 0),
+        "config": DurableConfig(),
+        "is_running": False,
+        "waiting_on": (),
+    },
+)
+_SUMMARY: Final = Shape(ExecutionRow, *_ROW)
+_CALLBACK: Final = Shape(OpenCallback, *_OPEN_CALLBACK, assumed=dict.fromkeys(("name", "timeout_ms", "heartbeat_ms")))
+
+
 def function_arn(execution_arn: str) -> str:
     """The function's ARN, with its version, that the ARN of an execution begins with."""
     return execution_arn.partition("/durable-execution/")[0]
@@ -119,3 +151,29 @@ def write_summary(row: ExecutionRow, home: Home, form: Form) -> Json:
 def write_open_callback(callback: OpenCallback, form: Form) -> Json:
     """A callback that waits to be completed; AWS has no shape for it."""
     return write_all(_OPEN_CALLBACK, callback, form)
+
+
+# --- reading, for clients ----------------------------------------------------------------------------------------
+
+
+def read_execution(value: Any, form: Form) -> ExecutionView:
+    """What an answer of GetDurableExecution says. What AWS's own answers do not have is 0, or not there."""
+    given = expect_object(value, "the execution")
+    arn = ExecutionArn.parse(str(given.get("DurableExecutionArn")))
+    ids = {"execution_id": arn.execution_id, "function": arn.function, "version": arn.version}
+    view = _EXECUTION.read(given, form, "", **ids)
+    if view.pause is not None and (given.get("Perdure") or {}).get("Quarantined"):
+        view = replace(view, pause=replace(view.pause, is_quarantine=True))
+    return view
+
+
+def read_summary(value: Any, form: Form) -> ExecutionRow:
+    """What a list says of an execution."""
+    given = expect_object(value, "the execution")
+    arn = ExecutionArn.parse(str(given.get("DurableExecutionArn")))
+    ids = {"execution_id": arn.execution_id, "function": arn.function, "version": arn.version}
+    return _SUMMARY.read(given, form, "", **ids, name=arn.name if arn.name != arn.execution_id else None)
+
+
+def read_open_callback(value: Any, form: Form) -> OpenCallback:
+    return _CALLBACK.read(value, form, "the callback")

@@ -3,6 +3,7 @@
 Source: Lambda API 2025-12-01, shapes ErrorObject, Operation and OperationUpdate.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from perdure.model import operation as op
@@ -34,44 +35,67 @@ _OPERATION: Final = (
     Member("Status", "status", OneOf(op.OperationStatus)),
 )
 
-OPERATIONS: Final[dict[op.OperationType, Shape[Any]]] = {
-    op.OperationType.EXECUTION: Shape(
+_SHAPES: Final[dict[op.OperationType, tuple[type[Any], Group, Json]]] = {
+    op.OperationType.EXECUTION: (
         op.ExecutionOperation,
-        *_OPERATION,
         Group("ExecutionDetails", (Member("InputPayload", "input", is_data=True),), is_always_there=True),
+        {},
     ),
-    op.OperationType.CONTEXT: Shape(
+    op.OperationType.CONTEXT: (
         op.Context,
-        *_OPERATION,
         Group("ContextDetails", (Member("ReplayChildren", "replay_children", FLAG, is_zero_absent=True), *_OUTCOME)),
+        {},
     ),
-    op.OperationType.STEP: Shape(
+    op.OperationType.STEP: (
         op.Step,
-        *_OPERATION,
         Group(
             "StepDetails",
             (Member("Attempt", "attempt", WHOLE), Member("NextAttemptTimestamp", "next_attempt_ms", TIME), *_OUTCOME),
         ),
+        {},
     ),
-    op.OperationType.WAIT: Shape(
+    op.OperationType.WAIT: (
         op.Wait,
-        *_OPERATION,
         Group("WaitDetails", (Member("ScheduledEndTimestamp", "scheduled_end_ms", TIME),)),
+        {},
     ),
-    op.OperationType.CALLBACK: Shape(
+    op.OperationType.CALLBACK: (
         op.Callback,
-        *_OPERATION,
         Group("CallbackDetails", (Member("CallbackId", "callback_id"), *_OUTCOME)),
-        assumed={"callback_id": ""},
+        {"callback_id": ""},
     ),
-    op.OperationType.CHAINED_INVOKE: Shape(
-        op.ChainedInvoke,
-        *_OPERATION,
-        Group("ChainedInvokeDetails", _OUTCOME),
-        assumed={"function": ""},
+    op.OperationType.CHAINED_INVOKE: (op.ChainedInvoke, Group("ChainedInvokeDetails", _OUTCOME), {"function": ""}),
+}
+"""For each type its struct, its details, and what the struct needs and the wire does not have."""
+
+_FOR_OPERATORS: Final = {
+    op.OperationType.CALLBACK: Group(
+        "Perdure",
+        (Member("TimeoutTimestamp", "timeout_ms", TIME), Member("HeartbeatTimeoutTimestamp", "heartbeat_ms", TIME)),
+    ),
+    op.OperationType.CHAINED_INVOKE: Group(
+        "Perdure",
+        (
+            Member("FunctionName", "function"),
+            Member("ExecutedVersion", "version"),
+            Member("ExecutionId", "execution_id"),
+        ),
     ),
 }
+"""What operators see of an operation beyond AWS's shape."""
+
+OPERATIONS: Final[dict[op.OperationType, Shape[Any]]] = {
+    kind: Shape(struct, *_OPERATION, details, assumed=assumed) for kind, (struct, details, assumed) in _SHAPES.items()
+}
 """The operation shape of each type. The wire carries no numbers: the order of a list is that of starting."""
+
+SHOWN: Final[dict[op.OperationType, Shape[Any]]] = {
+    kind: Shape(struct, *_OPERATION, details, _FOR_OPERATORS[kind], assumed=assumed)
+    if kind in _FOR_OPERATORS
+    else OPERATIONS[kind]
+    for kind, (struct, details, assumed) in _SHAPES.items()
+}
+"""The same for operators, who see a little more, under `Perdure`."""
 
 UPDATE: Final = Shape(
     op.OperationUpdate,
@@ -100,14 +124,22 @@ UPDATE: Final = Shape(
 )
 
 
-def write_operation(operation: op.Operation, form: Form) -> Json:
+def write_operation(
+    operation: op.Operation, form: Form, shapes: Mapping[op.OperationType, Shape[Any]] = OPERATIONS
+) -> Json:
     """An operation as its type's shape has it."""
-    written = OPERATIONS[operation.type].write(operation, form)
+    written = shapes[operation.type].write(operation, form)
     return {"Id": written.pop("Id"), "Type": str(operation.type), **written}
 
 
 def read_operation(
-    value: Any, form: Form, number: int, where: str = "Operation", *, start_ms: int | None = None
+    value: Any,
+    form: Form,
+    number: int,
+    where: str = "Operation",
+    *,
+    start_ms: int | None = None,
+    shapes: Mapping[op.OperationType, Shape[Any]] = OPERATIONS,
 ) -> op.Operation:
     """An operation from the outside; `number` is its place among those of its execution.
 
@@ -117,7 +149,7 @@ def read_operation(
     """
     given = expect_object(value, where)
     try:
-        shape = OPERATIONS[op.OperationType(str(given.get("Type")))]
+        shape = shapes[op.OperationType(str(given.get("Type")))]
     except ValueError:
         known = ", ".join(op.OperationType)
         raise InvalidParameterValue(f"{where}.Type must be one of {known}, not {given.get('Type')!r:.80}") from None

@@ -67,6 +67,31 @@ def test_a_trigger_that_was_delivered_by_a_checkpoint_causes_none() -> None:
     assert one.head.in_flight is None
 
 
+def test_a_handler_that_suspends_beside_a_step_that_has_become_ready_is_invoked_once_more() -> None:
+    one = One()
+    one.checkpoint(step("s", "RETRY", error=BOOM, next_attempt_delay_s=5), callback("c"))
+    one.now_ms += 5_000
+    one.checkpoint()
+    one.checkpoint(wait("w", 3600))
+    assert one.status("s") is Status.READY
+    one.end(invoke=True)
+    assert one.effects == [cmd.StartInvocation(2)]
+    assert one.head.invalid_pendings == one.head.failures.in_a_row == 0
+    one.end(invoke=True)
+    assert one.effects == []
+    assert one.head.in_flight is None
+
+
+def test_a_step_that_became_ready_and_was_run_causes_no_invocation() -> None:
+    one = One()
+    one.checkpoint(step("s", "RETRY", error=BOOM, next_attempt_delay_s=5), wait("w", 60))
+    one.now_ms += 5_000
+    one.checkpoint()
+    one.checkpoint(step("s", "START"), step("s", "SUCCEED"))
+    one.end(invoke=True)
+    assert one.head.in_flight is None
+
+
 def test_a_trigger_that_comes_with_the_last_updates_is_not_lost() -> None:
     """The answer to the updates that come with PENDING reaches nobody, so it delivers nothing."""
     one = One()
