@@ -19,6 +19,7 @@ root = Group(
     lazy={
         "run": ("perdure.cli.run:run", "Run a durable function here, or go on with a run that was cut off."),
         "serve": ("perdure.cli.serve:serve", "Serve the Lambda API: for boto3, the AWS CLI, SAM and official SDKs."),
+        "worker": ("perdure.cli.worker:worker", "Run the functions of some modules for a server."),
         "execution": ("perdure.cli.execution:execution", "See, stop, hold, and remove executions."),
         "callback": ("perdure.cli.callback:callback", "See and answer what executions wait for."),
         "keys": ("perdure.cli.keys:keys", "Access keys: make, list, disable, remove them."),

@@ -68,9 +68,10 @@ class Endpoint:
         *,
         connect_s: float = CONNECT_S,
         read_s: float = READ_S,
+        ca_file: str | None = None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        """ValueError if `url` is none."""
+        """`ca_file` has the certificates to trust, instead of the system's. ValueError if `url` is none."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"an endpoint is written http://HOST:PORT or https://HOST, not {url!r:.200}")
@@ -82,6 +83,7 @@ class Endpoint:
         self._signer = signer
         self._connect_s = connect_s
         self._read_s = read_s
+        self._ca_file = ca_file
         self._pause = pause
         self._kept: deque[_Line] = deque()
         self._pid = os.getpid()
@@ -167,7 +169,7 @@ class Endpoint:
                 import ssl
 
                 if self._tls is None:
-                    self._tls = ssl.create_default_context()
+                    self._tls = ssl.create_default_context(cafile=self._ca_file)
                 connected = self._tls.wrap_socket(connected, server_hostname=self._address[0])
         except BaseException:
             connected.close()

@@ -29,16 +29,16 @@ def open_endpoint(url: str, environment: Mapping[str, str]) -> Endpoint:
 
     They are in `AWS_ACCESS_KEY_ID` and so on, or in `PERDURE_ACCESS_KEY_ID` and so on, which go first.
     """
+    ca_file = environment.get("AWS_CA_BUNDLE") or None
     for family in ("PERDURE", "AWS"):
         key_id, secret = environment.get(f"{family}_ACCESS_KEY_ID"), environment.get(f"{family}_SECRET_ACCESS_KEY")
         if key_id and secret:
             from perdure.wire.signature import Signer
 
             region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1"
-            return Endpoint(
-                url, Signer(key_id, secret, region=region, token=environment.get(f"{family}_SESSION_TOKEN"))
-            )
-    return Endpoint(url)
+            token = environment.get(f"{family}_SESSION_TOKEN")
+            return Endpoint(url, Signer(key_id, secret, region=region, token=token), ca_file=ca_file)
+    return Endpoint(url, ca_file=ca_file)
 
 
 class Refused(Exception):

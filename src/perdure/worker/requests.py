@@ -41,10 +41,11 @@ class Requests:
         self._endpoint = endpoint
 
     def join(self, join: Join) -> Joined:
-        return self._answer(Joined, self._endpoint.request("POST", PATH, encode(join), media_type=MEDIA_TYPE))
+        reply = self._endpoint.request("POST", PATH, encode(join), media_type=MEDIA_TYPE, attempts=1)
+        return self._answer(Joined, reply)
 
     def poll(self, worker_id: str, poll: Poll, poll_s: float) -> Polled:
-        """Asked once: who polls asks again anyway."""
+        """Asked once, as to join is: the worker asks again anyway."""
         reply = self._endpoint.request(
             "POST",
             f"{PATH}/{worker_id}/poll",
