@@ -187,3 +187,27 @@ def test_a_key_in_the_configuration_is_one_of_its_profile(cli: Cli, tmp_path: Pa
         lines = [f'endpoint = "{node.url}"', f'access_key_id = "{key.key_id}"', f'secret_access_key = "{secret}"']
         (folder / "config.toml").write_text("\n".join(["[prod]", *lines]))
         assert cli("ls", "--profile", "prod").json == {"DurableExecutions": []}
+
+
+# --- what is written ----------------------------------------------------------------------------------------------
+
+
+def test_a_part_of_the_data_is_asked_for_with_jmespath(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Node(MemoryStore(), handlers={"sleeper": sleeper}) as node:
+        monkeypatch.setenv("PERDURE_ENDPOINT", node.url)
+        for name in ("one", "two"):
+            node.service.start([StartRequest(function="sleeper", version="$LATEST", name=name)])
+        names = "DurableExecutions[].DurableExecutionName"
+        assert cli("ls", "--query", names).json == ["two", "one"]
+        assert cli("ls", "--query", names, "-o", "tsv").out == "two\none\n"
+        assert cli("ls", "--query", names, "-o", "jsonl").out == '"two"\n"one"\n'
+        assert cli("ls", "--query", names, "-o", "yaml").out == "- two\n- one\n"
+        wanted = "DurableExecutions[].[DurableExecutionName, Status]"
+        assert cli("ls", "--query", wanted, "-o", "tsv").out == "two\tRUNNING\none\tRUNNING\n"
+        assert cli("execution", "get", "sleeper/two", "--query", "Status", "-o", "tsv").out == "RUNNING\n"
+        assert cli("execution", "stop", "sleeper/two", "-y", "--query", "Status").json == "STOPPED"
+        assert "can't be" in cli("ls", "--query", "[", code=2).err
+
+
+def test_data_can_be_yaml(cli: Cli, server: str) -> None:
+    assert cli("ls", "--endpoint", server, "-o", "yaml").out == "DurableExecutions: []\n"

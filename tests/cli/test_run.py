@@ -179,7 +179,7 @@ def test_an_event_that_can_not_be_is_2_and_nothing_is_written(
     [
         ("context.wait(0)", "ValidationError: seconds must be from 1 to 31622400, not 0"),
         ("return object()", "a value of type builtins.object can't be written as JSON"),
-        ("return 'x' * 7_000_000", "6291456"),
+        ("return 'x' * 17_000_000", "16777216"),
         ("context.step(lambda _: object(), name='odd')", "object"),
     ],
 )

@@ -2,12 +2,13 @@
 
 import json
 import re
+import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, WaiterError
 
 from perdure.api.access import Access
 from perdure.api.app import App
@@ -19,6 +20,7 @@ from perdure.model.error import ServiceError
 from perdure.model.ids import Home
 from perdure.server.http import HttpServer
 from perdure.wire.api import lambda_api
+from support.packages import package
 from support.raw import RawFunction, callback, step, wait
 from support.served import Served, client_of
 
@@ -26,7 +28,8 @@ UNKNOWN = (
     "arn:aws:lambda:us-east-1:000000000000:function:nobody:$LATEST/durable-execution/n/"
     "019ad7c0-0000-7000-8000-000000000000"
 )
-EVENT = {"X_Amz_Invocation_Type": "Event"}
+PACKAGE = package({"app.py": "def handler(event, context):\n    return event\n"})
+CONFIGURATION = {"Role": "arn:aws:iam::000000000000:role/r", "Runtime": "python3.13", "Handler": "app.handler"}
 
 
 def code_of(raised: "pytest.ExceptionInfo[ClientError]") -> tuple[str, int]:
@@ -78,6 +81,8 @@ def test_what_goes_wrong_is_told_by_name_in_a_header_and_by_its_own_exception(
     """[S1]"""
     client = served.client
     plain = served.function(durable=None).name
+    client.create_function(FunctionName="throttled", Code={"ZipFile": PACKAGE}, **CONFIGURATION)
+    client.put_function_concurrency(FunctionName="throttled", ReservedConcurrentExecutions=0)
     arn = served.start_execution(function, 1, DurableExecutionName="taken")
     incoming = function.next()
     (opened,) = incoming.changed(callback("c"))
@@ -102,7 +107,12 @@ def test_what_goes_wrong_is_told_by_name_in_a_header_and_by_its_own_exception(
         "ResourceConflictException": [
             lambda: client.delete_durable_execution(DurableExecutionArn=arn),
             lambda: client.resume_durable_execution(DurableExecutionArn=arn),
+            lambda: client.create_function(FunctionName="throttled", Code={"ZipFile": PACKAGE}, **CONFIGURATION),
         ],
+        "PreconditionFailedException": [
+            lambda: client.publish_version(FunctionName="throttled", RevisionId=str(uuid.uuid4()))
+        ],
+        "TooManyRequestsException": [lambda: invoke(FunctionName="throttled")],
         "DurableExecutionAlreadyStartedException": [
             lambda: invoke(FunctionName=function.qualified, DurableExecutionName="taken", Payload="2")
         ],
@@ -110,7 +120,10 @@ def test_what_goes_wrong_is_told_by_name_in_a_header_and_by_its_own_exception(
             lambda: client.send_durable_execution_callback_failure(CallbackId=callback_id),
             lambda: client.send_durable_execution_callback_heartbeat(CallbackId=callback_id),
         ],
-        "InvalidRequestContentException": [lambda: invoke(FunctionName=function.qualified, Payload="{")],
+        "InvalidRequestContentException": [
+            lambda: invoke(FunctionName=function.qualified, Payload="{"),
+            lambda: invoke(FunctionName=function.qualified, Payload=b'{"\x80": 0}'),
+        ],
         "RequestTooLargeException": [
             lambda: invoke(FunctionName=function.qualified, InvocationType="Event", Payload=b" " * (2 * 1024 * 1024))
         ],
@@ -339,3 +352,29 @@ def test_no_number_of_items_means_a_hundred_and_more_than_a_thousand_is_refused(
     listed = client.list_durable_executions_by_function(FunctionName=function.name, MaxItems=0)
     assert len(listed["DurableExecutions"]) == 3
     assert "NextMarker" not in listed
+
+
+def test_all_waiters_of_the_model_come_to_an_end(served: Served) -> None:
+    """[S10]"""
+    client = served.client
+    soon = {"WaiterConfig": {"Delay": 1, "MaxAttempts": 2}}
+    assert len(client.waiter_names) == 6
+
+    def waited(*names: str, **more: Any) -> None:
+        for name in names:
+            client.get_waiter(name).wait(FunctionName="waited", **more, **soon)
+
+    client.create_function(
+        FunctionName="waited", Code={"ZipFile": PACKAGE}, DurableConfig={"ExecutionTimeout": 60}, **CONFIGURATION
+    )
+    waited("function_exists", "function_active", "function_active_v2")
+    client.update_function_configuration(FunctionName="waited", Timeout=9)
+    waited("function_updated", "function_updated_v2")
+    changed = {"ZipFile": package({"app.py": "def handler(event, context):\n    return 1\n"})}
+    client.update_function_code(FunctionName="waited", **changed)
+    waited(*sorted(set(client.waiter_names) - {"published_version_active"}))
+    version = client.publish_version(FunctionName="waited")["Version"]
+    waited(*sorted(client.waiter_names), Qualifier=version)
+    client.delete_function(FunctionName="waited")
+    with pytest.raises(WaiterError):
+        waited("function_active_v2")

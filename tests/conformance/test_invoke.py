@@ -5,10 +5,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from msgspec.structs import replace
 
 from perdure.model.execution import DurableConfig
-from perdure.model.function import Alias
 from support.raw import Incoming, RawFunction, step, wait
 from support.served import Served
 
@@ -44,9 +42,9 @@ def test_a_durable_function_is_invoked_with_a_qualifier_only(served: Served, fun
 def test_a_version_is_named_in_the_function_s_name_or_beside_it(served: Served) -> None:
     """[S12]"""
     function = served.function(Incoming.succeed)
-    registry, client = served.node.registry, served.client
-    registry.publish(function.name)
-    registry.create_alias(Alias(function=function.name, name="live", version="1"))
+    client = served.client
+    client.publish_version(FunctionName=function.name)
+    client.create_alias(FunctionName=function.name, Name="live", FunctionVersion="1")
     for qualifier, version in (("$LATEST", "$LATEST"), ("1", "1"), ("live", "1")):
         for given in (
             {"FunctionName": f"{function.name}:{qualifier}"},
@@ -205,17 +203,17 @@ def test_invokes_without_a_name_make_an_execution_each(served: Served) -> None:
 def test_an_alias_is_resolved_once_at_the_start(served: Served) -> None:
     """[S20]"""
     function = served.function()
-    registry = served.node.registry
-    registry.publish(function.name)
-    registry.create_alias(Alias(function=function.name, name="live", version="1"))
+    client = served.client
+    client.publish_version(FunctionName=function.name)
+    client.create_alias(FunctionName=function.name, Name="live", FunctionVersion="1")
     alias = {"FunctionName": function.name, "Qualifier": "live", "InvocationType": "Event"}
     arn = served.invoke(**alias)["DurableExecutionArn"]
     assert f":function:{function.name}:1/durable-execution/" in arn
     incoming = function.next()
     incoming.checkpoint(wait("w", 5))
-    registry.update_configuration(function.name, lambda before: replace(before, timeout_s=30))
-    registry.publish(function.name)
-    registry.update_alias(function.name, "live", lambda alias: replace(alias, version="2"))
+    client.update_function_configuration(FunctionName=function.name, Timeout=30)
+    assert client.publish_version(FunctionName=function.name)["Version"] == "2"
+    client.update_alias(FunctionName=function.name, Name="live", FunctionVersion="2")
     incoming.suspend()
     served.until_shown(arn, "InvocationCompleted")
     served.advance(5)

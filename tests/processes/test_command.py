@@ -1,28 +1,20 @@
 """The command `perdure run` as people use it: on a terminal, interrupted, killed, and typed again."""
 
-import fcntl
 import json
 import os
-import pty
 import re
-import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import pytest
 
+from support.terminal import LIMIT_S, on_terminal
+
 PERDURE = [sys.executable, "-m", "perdure"]
-LIMIT_S = 60.0
 
 HANDLER = """
-import time
 from pathlib import Path
 from perdure import DurableContext, Duration, durable_execution
 
@@ -39,44 +31,6 @@ def handler(event, context: DurableContext):
 """
 
 
-class Screen(msgspec.Struct):
-    """What a command wrote to its terminal, and how it ended."""
-
-    text: str
-    code: int
-
-
-def on_terminal(
-    command: list[str], folder: Path, at: str | None = None, act: Callable[[int], None] = lambda _pid: None
-) -> Screen:
-    """Run `command` on a terminal of 100 × 30; once `at` can be read there, `act` on the process."""
-    pid, master = pty.fork()
-    if pid == 0:  # pragma: no cover - the command itself
-        os.chdir(folder)
-        os.environ["TERM"] = "xterm-256color"
-        os.environ["PYTHONUTF8"] = "1"
-        os.execv(command[0], command)
-    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-    text, deadline = "", time.monotonic() + LIMIT_S
-    while time.monotonic() < deadline:
-        ready, _, _ = select.select([master], [], [], 1.0)
-        if not ready:
-            continue
-        try:
-            data = os.read(master, 65536)
-        except OSError:
-            break
-        if not data:
-            break
-        text += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", data.decode("utf-8", "replace"))
-        if at is not None and at in text:
-            act(pid)
-            at = None
-    os.close(master)
-    _, status = os.waitpid(pid, 0)
-    return Screen(text, os.waitstatus_to_exitcode(status))
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "app.py").write_text(HANDLER)
@@ -85,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_on_a_terminal_the_tree_lives_and_ctrl_c_leaves_what_can_be_gone_on_with(folder: Path) -> None:
     command = [*PERDURE, "run", "app.py", "-e", '{"seconds": 2}']
-    left = on_terminal(command, folder, "0:01", lambda pid: os.kill(pid, signal.SIGINT))
+    left = on_terminal(command, folder, ("0:01", lambda process: os.kill(process.pid, signal.SIGINT)))
     assert left.code == 130
     assert "✓ first" in left.text
     assert "◷ cool-down (Wait)  0:02" in left.text, "the wait is counted down"

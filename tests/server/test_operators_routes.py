@@ -172,6 +172,9 @@ def test_news_leave_out_payloads_and_keep_errors(server: Server, arns: dict[str,
     assert found["Events"][2]["ExecutionFailedDetails"]["Error"]["Payload"]["ErrorMessage"] == "no milk"
     (step,) = server.changes(arns["order-1"])["Operations"][:1]
     assert "Result" not in step["StepDetails"]
+    with_data = server.changes(arns["order-1"], After="0.1", IncludeExecutionData="true")
+    assert with_data["Operations"][0]["StepDetails"]["Result"] == '"xxxxxxxxxx"'
+    assert with_data["Events"][0]["ExecutionStartedDetails"]["Input"]["Payload"] == "null"
 
 
 def test_who_waits_for_news_has_them_when_they_come(server: Server) -> None:

@@ -9,7 +9,7 @@ from perdure.identity.actions import Need, need_of, need_of_own
 from perdure.identity.audit import AuditLog, Entry, shown
 from perdure.identity.callers import Caller, CallerKind
 from perdure.identity.gate import Gate
-from perdure.model.error import InvalidParameterValue, MissingAuthentication, ResourceNotFound
+from perdure.model.error import AccessDenied, InvalidParameterValue, MissingAuthentication, ResourceNotFound
 from perdure.model.ids import execution_text
 from perdure.wire.table import Json
 
@@ -45,8 +45,13 @@ class Access:
         """Who has sent a request; raises what the gate raises."""
         return self._gate.authenticate(method, raw_path, query, headers, body, peer=peer, is_secure=is_secure)
 
-    def permit(self, backing: Backing, caller: Caller, operation: str, parameters: Json) -> Need | None:
-        """What the caller has leave for; AccessDenied without it. None if nobody asks and nothing goes on record."""
+    def permit(
+        self, backing: Backing, caller: Caller, operation: str, parameters: Json, request_id: str
+    ) -> Need | None:
+        """What the caller has leave for. None if nobody asks and nothing goes on record.
+
+        Raises AccessDenied, which goes on record as the action would.
+        """
         if caller.kind is CallerKind.ANONYMOUS and operation in _UNRECORDED:
             return None
         arn: str | None = None
@@ -54,7 +59,12 @@ class Access:
             arn = _execution_of(backing, parameters["CallbackId"])
         need = need_of(operation, parameters, backing.home, execution_arn=arn)
         if caller.kind is not CallerKind.ANONYMOUS:
-            self._gate.authorize(caller, need.action, need.resource)
+            try:
+                self._gate.authorize(caller, need.action, need.resource)
+            except AccessDenied as denied:
+                now_ms = backing.service.clock.now_ms()
+                self.record(caller, need, operation, parameters, request_id, denied.code, now_ms)
+                raise
         return need
 
     def authorizer(self, caller: Caller) -> Callable[[str, str], None] | None:

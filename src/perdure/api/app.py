@@ -59,6 +59,9 @@ BODY_LIMITS: Final[Mapping[str, int]] = {
 LARGE_BODIES_MAX: Final = 512 * MIB
 """So much may the bodies of all requests together take, those under a MiB not counted."""
 BODY_READ_S: Final = 60.0
+DISCARD_BYTES_MAX: Final = 64 * MIB
+DISCARD_S: Final = 5.0
+"""So much of a body that nobody wants is taken, for so long, before its connection is closed."""
 
 
 class RawRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,7 +163,11 @@ class App:
             if isinstance(answer, Stream):
                 await _send_stream(send, answer, incoming, request_id)
                 return
-            await _send(send, answer, request_id, is_body_left=not incoming.is_read)
+            is_left = not incoming.is_read
+            await _send(send, answer, request_id, is_body_left=is_left)
+            if is_left:
+                await incoming.discard()
+                await send({"type": "http.response.body", "body": b""})
         except (RuntimeError, OSError) as error:  # what the server's transports raise once they are closed
             log.debug("a client went away before its answer", extra={"request": request_id, "error": str(error)})
         if log.isEnabledFor(logging.INFO):
@@ -199,7 +206,7 @@ class App:
         try:
             caller = self._caller(incoming, body)
             parameters = operation.read_request(found.path, incoming.query(), headers, body)
-            need = await self._permitted(caller, operation.name, parameters)
+            need = await self._permitted(caller, operation.name, parameters, request_id)
             request = Request(
                 operation=operation.name,
                 parameters=parameters,
@@ -236,10 +243,11 @@ class App:
             is_secure=incoming.is_secure,
         )
 
-    async def _permitted(self, caller: Caller, operation: str, parameters: Json) -> Need | None:
+    async def _permitted(self, caller: Caller, operation: str, parameters: Json, request_id: str) -> Need | None:
+        permit = self._access.permit
         if operation.startswith("SendDurableExecutionCallback"):  # the store says whose it is
-            return await asyncio.to_thread(self._access.permit, self._backing, caller, operation, parameters)
-        return self._access.permit(self._backing, caller, operation, parameters)
+            return await asyncio.to_thread(permit, self._backing, caller, operation, parameters, request_id)
+        return permit(self._backing, caller, operation, parameters, request_id)
 
     async def _handled(self, handler: Callable[[Backing, R], A | Awaitable[A]], request: R) -> A:
         """What the handler answers: an `async def` on the loop, a `def` in a thread."""
@@ -364,6 +372,21 @@ class _Incoming:
             if body := message.get("body", b""):
                 yield body
 
+    async def discard(self) -> None:
+        """Take the rest of the body and drop it, within bounds.
+
+        A connection that is closed while its client still sends is reset, and the client may never see the answer.
+        """
+        if "expect" in self.headers:  # the client waits for leave to send, and has the answer instead
+            return
+        size = 0
+        with contextlib.suppress(TimeoutError, InvalidParameterValue):
+            async with asyncio.timeout(DISCARD_S):
+                async for chunk in self.chunks():
+                    size += len(chunk)
+                    if size > DISCARD_BYTES_MAX:
+                        return
+
     async def is_gone(self) -> None:
         """Return once the client has gone away; the body must have been read."""
         while (await self._receive())["type"] != "http.disconnect":
@@ -401,7 +424,8 @@ async def _send(send: Send, answer: Message, request_id: str, *, is_body_left: b
     if is_body_left:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body if answer.status != 204 else b""})
+    body = answer.body if answer.status != 204 else b""
+    await send({"type": "http.response.body", "body": body, "more_body": is_body_left})
 
 
 async def _send_stream(send: Send, answer: Stream, incoming: _Incoming, request_id: str) -> None:

@@ -22,6 +22,7 @@ from perdure.model.ids import ExecutionArn, FunctionReference, execution_key
 from perdure.model.operation import Operation, OperationUpdate
 from perdure.model.view import ExecutionView
 from perdure.service.invocation import Checkpointed
+from perdure.service.registry import agreed
 from perdure.store.protocol import PAGE_DEFAULT, Query
 from perdure.wire.api import Message
 from perdure.wire.events import About, write_event
@@ -228,8 +229,8 @@ def history(backing: Backing, request: Request) -> Message:
 def list_by_function(backing: Backing, request: Request) -> Message:
     given = request.parameters
     reference = FunctionReference.parse(given["FunctionName"])
-    qualifier = given.get("Qualifier") or reference.qualifier
-    version = backing.registry.resolve(reference, given.get("Qualifier"))
+    qualifier = agreed(reference, given.get("Qualifier"))
+    version = backing.registry.get(backing.registry.name_of(reference), qualifier)
     query = Query(
         now_ms=backing.service.clock.now_ms(),
         function=version.function,

@@ -81,6 +81,7 @@ def _check_payload(payload: bytes, kind: str) -> None:
         raise RequestTooLarge(f"Request must be smaller than {limit} bytes for the InvokeFunction operation")
     if payload:
         try:
+            payload.decode()  # the reader of JSON skips what it is not asked for
             msgspec.json.decode(payload, type=msgspec.Raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequestContent(f"Could not parse request body into json: {error}") from None

@@ -16,7 +16,6 @@ from perdure.api.executions import execution_marker, listed, ready, view_of
 from perdure.model.error import InvalidParameterValue
 from perdure.model.execution import ExecutionStatus, WaitingOn
 from perdure.model.ids import FunctionReference, Home
-from perdure.model.operation import Operation
 from perdure.model.view import Changes
 from perdure.service.changes import read_position
 from perdure.store.protocol import PAGE_DEFAULT, PAGE_MAX, Query
@@ -52,7 +51,7 @@ def search(backing: Backing, request: RawRequest) -> Message:
         waiting_on=given.word("WaitingOn", WaitingOn),
         started_from_ms=given.time("StartedAfter"),
         started_until_ms=given.time("StartedBefore"),
-        is_oldest_first=given.word("ReverseOrder", ("true", "false")) == "true",
+        is_oldest_first=given.flag("ReverseOrder"),
         after=execution_marker(given.text("Marker")),
         limit=given.whole("MaxItems", 0, PAGE_MAX) or PAGE_DEFAULT,
     )
@@ -101,13 +100,14 @@ async def changes(backing: Backing, request: RawRequest) -> Message:
     if after is not None:
         read_position(after)
     wait_s = given.whole("WaitSeconds", 0, WAIT_S_MAX) or 0
+    is_with_data = given.flag("IncludeExecutionData")
     view = await asyncio.to_thread(view_of, backing, request.path["DurableExecutionArn"])
 
     async def look() -> Changes:
         return await asyncio.to_thread(backing.service.changes, view.execution_id, after)
 
     if after is None or not wait_s:
-        return _changed(backing, await look())
+        return _changed(backing, await look(), is_with_data=is_with_data)
     loop = asyncio.get_running_loop()
     moved = asyncio.Event()
 
@@ -123,7 +123,7 @@ async def changes(backing: Backing, request: RawRequest) -> Message:
             found = await look()
     finally:
         forget()
-    return _changed(backing, found)
+    return _changed(backing, found, is_with_data=is_with_data)
 
 
 async def _first_of(timeout_s: float, *waits: Callable[[], Awaitable[Any]] | None) -> None:
@@ -136,34 +136,36 @@ async def _first_of(timeout_s: float, *waits: Callable[[], Awaitable[Any]] | Non
             task.cancel()
 
 
-def _changed(backing: Backing, found: Changes) -> Message:
+def _changed(backing: Backing, found: Changes, *, is_with_data: bool) -> Message:
+    """The news; unless payloads are wanted, errors only: who watches wants to see what happens."""
     view = found.view
     about = About(view.execution_id, view.name, backing.home)
     answer: Json = {
         "Position": found.position,
         "HasMore": found.has_more,
-        "Execution": write_execution(view, API.without_data()),
-        "Operations": [_without_result(operation) for operation in found.operations],
-        "Events": [_without_payload(write_event(event, about, API)) for event in found.events],
+        "Execution": write_execution(view, API if is_with_data else API.without_data()),
+        "Operations": [write_operation(operation, API, SHOWN) for operation in found.operations],
+        "Events": [write_event(event, about, API) for event in found.events],
     }
+    if not is_with_data:
+        for operation in answer["Operations"]:
+            _drop_result(operation)
+        for event in answer["Events"]:
+            _drop_payload(event)
     return ready(answer)
 
 
-def _without_result(operation: Operation) -> Json:
-    """Who watches wants errors, and can ask for results."""
-    written = write_operation(operation, API, SHOWN)
-    for details in written.values():
+def _drop_result(operation: Json) -> None:
+    for details in operation.values():
         if isinstance(details, dict):
             details.pop("Result", None)
-    return written
 
 
-def _without_payload(written: Json) -> Json:
-    details = written[f"{written['EventType']}Details"]
+def _drop_payload(event: Json) -> None:
+    details = event[f"{event['EventType']}Details"]
     for name in ("Input", "Result"):
         if details.get(name):
             details[name] = {"Truncated": True}
-    return written
 
 
 # --- what is asked ------------------------------------------------------------------------------------------------
@@ -190,6 +192,9 @@ class _Given:
     def word(self, name: str, known: Iterable[str]) -> Any:
         found = self.words(name, known)
         return found[-1] if found else None
+
+    def flag(self, name: str) -> bool:
+        return bool(self.word(name, ("true", "false")) == "true")
 
     def whole(self, name: str, least: int, most: int) -> int | None:
         text = self.text(name)

@@ -6,7 +6,7 @@ from perdure.cli import completion
 from perdure.cli.desk import opened
 from perdure.cli.execution import error_from, error_options
 from perdure.cli.moments import Moment, Span, countdown, duration_text
-from perdure.cli.output import Column, Fit, dumps, read_text, write_rows
+from perdure.cli.output import Column, Fit, read_text, write_data, write_rows
 from perdure.cli.settings import Group, settings
 from perdure.model.view import OpenCallback
 from perdure.wire.executions import write_open_callback
@@ -107,6 +107,6 @@ def heartbeat(callback_id: str, every: float | None) -> None:
 def _said(done: str, callback_id: str) -> None:
     options = settings()
     if options.is_json:
-        click.echo(dumps({"CallbackId": callback_id}, is_pretty=options.output == "json"))
+        write_data(options, {"CallbackId": callback_id})
     elif not options.is_quiet:
         click.echo(f"{done}: {callback_id}", err=True)

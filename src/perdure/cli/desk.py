@@ -51,8 +51,8 @@ class Desk(Protocol):
 
     def events(self, execution: str, *, is_reversed: bool = False) -> "Iterator[HistoryEvent]": ...
 
-    def source(self, execution: str) -> "Source":
-        """The news of an execution."""
+    def source(self, execution: str, *, is_with_data: bool = False) -> "Source":
+        """The news of an execution; its payloads are among them if they are wanted."""
         ...
 
     def open_callbacks(self, execution: str | None = None, *, limit: int = 1000) -> "list[OpenCallback]":

@@ -21,6 +21,7 @@ from perdure.cli.output import (
     one_line,
     readable,
     table_to_text,
+    write_data,
     write_document,
     write_rows,
 )
@@ -40,12 +41,19 @@ from perdure.wire.operations import SHOWN, write_operation
 PAYLOAD_CHARS = 100
 
 
-@click.group(cls=Group, help="See executions, and stop, hold, free and remove them.")
+@click.group(
+    cls=Group,
+    help="See executions, and stop, hold, free and remove them.",
+    lazy={
+        "follow": ("perdure.cli.follow:follow_execution", "Show an execution as it goes on, until it ends."),
+        "tail": ("perdure.cli.follow:follow_execution", "The same as `follow`."),
+    },
+)
 def execution() -> None:
     pass
 
 
-def _one(function: Callable[..., Any]) -> Callable[..., Any]:
+def one_execution(function: Callable[..., Any]) -> Callable[..., Any]:
     """The argument that names one execution."""
     return click.argument("execution", metavar="EXECUTION", shell_complete=completion.executions)(function)
 
@@ -151,7 +159,7 @@ def _columns(options: Settings, now_ms: int) -> list[Column]:
 
 
 @execution.command()
-@_one
+@one_execution
 @click.option("--no-data", is_flag=True, help="Without input, result and errors.")
 def get(execution: str, no_data: bool) -> None:
     """Show one execution: its state, its input and result, and what it waits for."""
@@ -207,7 +215,7 @@ def _summary(view: ExecutionView, operations: list[Operation], now_ms: int, opti
 
 
 @execution.command()
-@_one
+@one_execution
 @click.option("--no-data", is_flag=True, help="Without payloads and errors.")
 @click.option("--reverse", is_flag=True, help="Newest event first.")
 @click.option("--type", "types", multiple=True, metavar="TYPE", help="Only events of this type; may be repeated.")
@@ -290,7 +298,7 @@ def _event_types(types: tuple[str, ...]) -> set[str]:
 
 
 @execution.command()
-@_one
+@one_execution
 @click.option("--depth", type=click.IntRange(min=1), help="Only so many levels.")
 @click.option("--timeline", is_flag=True, help="Draw when each operation ran.")
 def tree(execution: str, depth: int | None, timeline: bool) -> None:
@@ -392,13 +400,8 @@ def _act(executions: tuple[str, ...], done: str, act: Callable[[Desk, str], None
                 click.echo(f"{said} {view.function}/{view.name} ({view.execution_id})", err=True)
             if done != "deleted":
                 documents.append(write_execution(desk.get(view.arn), PEOPLE.without_data()))
-        if options.is_json and documents:
-            from perdure.cli.output import dumps
-
-            for document in (
-                documents if options.output == "jsonl" else [documents[0] if len(views) == 1 else documents]
-            ):
-                click.echo(dumps(document, is_pretty=options.output == "json"))
+        if documents and (options.is_json or options.query is not None):
+            write_data(options, documents[0] if len(views) == 1 else documents)
 
 
 def confirm(options: Settings, question: str) -> None:

@@ -85,6 +85,16 @@ class Span(_FloatType):
         return seconds
 
 
+class Seconds(Span):
+    """A duration in whole seconds: `30`, `30s`, `5m`, `1h`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = float(value) if isinstance(value, str) and value.isdecimal() else super().convert(value, param, ctx)
+        if found != int(found) or found < 1:
+            self.fail(f"{value!r} must be at least 1 second, and whole seconds", param, ctx)
+        return found
+
+
 def _seconds(text: str) -> float | None:
     found = _DURATION.fullmatch(text.strip())
     return float(found[1]) * _UNITS_S[found[2]] if found else None

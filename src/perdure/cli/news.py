@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from perdure.model.view import Changes, OpenCallback
+    from perdure.model.view import Changes
 
 
 class Source(Protocol):
@@ -15,5 +15,3 @@ class Source(Protocol):
         Without a position, all operations and no events, at once.
         """
         ...
-
-    def open_callbacks(self) -> "list[OpenCallback]": ...

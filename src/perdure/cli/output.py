@@ -51,18 +51,54 @@ def dumps(document: Any, *, is_pretty: bool = True) -> str:
     return json.dumps(document, ensure_ascii=False, indent=2 if is_pretty else None)
 
 
-def write_document(options: Settings, document: Any, summary: Callable[[], str]) -> None:
-    """One thing: its summary for people, or its JSON."""
-    match options.form("summary"):
-        case "json":
-            click.echo(dumps(document))
+def write_data(options: Settings, document: Any, form: str | None = None) -> None:
+    """A document for programs: JSON, JSON lines, YAML, or values between tabs; the part of it that --query asks for."""
+    form = form if form is not None else options.form("json")
+    if options.query is not None:
+        document = _part(document, options.query)
+    match form:
         case "jsonl":
-            click.echo(dumps(document, is_pretty=False))
+            for line in document if isinstance(document, list) else [document]:
+                click.echo(dumps(line, is_pretty=False))
+        case "yaml":
+            import yaml
+
+            click.echo(yaml.safe_dump(document, allow_unicode=True, sort_keys=False, width=10**9), nl=False)
         case "tsv":
-            for name, value in document.items():
-                click.echo(f"{name}\t{value if isinstance(value, str) else dumps(value, is_pretty=False)}")
+            for line in document if isinstance(document, list) else [document]:
+                cells = line if isinstance(line, list) else line.values() if isinstance(line, dict) else [line]
+                click.echo("\t".join(_cell(cell) for cell in cells))
         case _:
-            click.echo(summary())
+            click.echo(dumps(document))
+
+
+def _part(document: Any, query: str) -> Any:
+    """What a JMESPath finds. The package for that comes with boto3 and the AWS command line; Perdure does without."""
+    try:
+        import jmespath
+        from jmespath.exceptions import JMESPathError
+    except ImportError:
+        raise CliError("--query needs the package jmespath", Exit.USAGE, hint="pip install jmespath") from None
+    try:
+        return jmespath.search(query, document)
+    except JMESPathError as error:
+        raise CliError(f"--query {query!r} can't be: {error}", Exit.USAGE, kind="InvalidQuery") from None
+
+
+def _cell(value: Any) -> str:
+    return _flat(value if isinstance(value, str) else dumps(value, is_pretty=False))
+
+
+def write_document(options: Settings, document: Any, summary: Callable[[], str]) -> None:
+    """One thing: its summary for people, or its data."""
+    form = options.form("summary")
+    if options.query is not None or form in ("json", "jsonl", "yaml"):
+        write_data(options, document, form)
+    elif form == "tsv":
+        for name, value in document.items():
+            click.echo(f"{name}\t{value if isinstance(value, str) else dumps(value, is_pretty=False)}")
+    else:
+        click.echo(summary())
 
 
 def write_rows(
@@ -75,13 +111,13 @@ def write_rows(
     empty: str,
     human: str = "table",
 ) -> None:
-    """Many things: a table, or one JSON document with the list under `key`, or one line each."""
+    """Many things: a table, or one document with the list under `key`, or one line each."""
     form = options.form(human)
-    if form == "jsonl":
+    if options.query is None and form == "jsonl":
         for row in rows:
             click.echo(dumps(document(row), is_pretty=False))
-    elif form == "json":
-        click.echo(dumps({key: [document(row) for row in rows]}))
+    elif options.query is not None or form in ("json", "yaml"):
+        write_data(options, {key: [document(row) for row in rows]}, form)
     elif form == "tsv":
         click.echo("\t".join(column.title for column in columns))
         for row in rows:

@@ -1,144 +1,86 @@
-"""How a run is shown while it goes on: a live tree on a terminal, a line for each change elsewhere."""
+"""How an execution is shown while it goes on: a live tree on a terminal, a line for each change elsewhere."""
 
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from perdure.cli.happenings import in_words
 from perdure.cli.lines import in_order, label_of, line_of
 from perdure.cli.moments import clock_text, duration_text
+from perdure.cli.news import Source
 from perdure.cli.settings import Settings
-from perdure.engine.state import ExecutionState
 from perdure.model import event as ev
 from perdure.model.execution import WaitingOn
-from perdure.service.views import waiting_on
-from perdure.worker.embedded import Execution
+from perdure.model.operation import Callback, Operation
+from perdure.model.view import FROM_START, Changes
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 REFRESHES_PER_S = 8
-_NEEDS_OTHERS = {WaitingOn.CALLBACK, WaitingOn.INVOKE}
+WAIT_S = 60.0
+_NEEDS_OTHERS: Final = {WaitingOn.CALLBACK, WaitingOn.INVOKE}
+
+Show = Callable[["Picture", Changes], None]
 
 
-class _Follower:
-    """What the watcher of an execution tells the thread that shows it."""
+class Left(Enum):
+    """Why an execution is watched no longer."""
 
-    def __init__(self) -> None:
-        self.changed = threading.Condition()
-        self.batches: deque[tuple[Sequence[ev.Event], dict[str, str]]] = deque()
-        self.has_ended = False
-        self.needs_answer = False
-
-    def see(self, state: ExecutionState, events: Sequence[ev.Event]) -> None:
-        shown = [event for event in events if event.is_shown]
-        labels = {
-            event.operation_id: label_of(state.operations[event.operation_id])
-            for event in shown
-            if isinstance(event, ev.OperationEvent)
-        }
-        waiting = set(waiting_on(state))
-        with self.changed:
-            self.batches.append((shown, labels))
-            self.has_ended = state.head.has_ended
-            self.needs_answer = WaitingOn.CALLBACK in waiting and waiting <= _NEEDS_OTHERS
-            self.changed.notify_all()
+    ENDED = "ended"
+    CALLBACK = "callback"
+    TIMEOUT = "timeout"
 
 
-def follow(options: Settings, execution: Execution, *, must_wait: bool) -> str | None:
-    """Show an execution until it ends. Returns why it was left before: "callback", "timeout", or None.
+class Picture:
+    """What is known of an execution; it is drawn in another thread than it is told of news."""
 
-    It is left at a callback unless `must_wait`.
-    """
-    follower = _Follower()
-    deadline = time.monotonic() + options.timeout_s if options.timeout_s is not None else None
-    before = {op.id for op in execution.operations() if op.is_terminal}
-    if options.is_quiet or not sys.stderr.isatty():
-        execution.watch(follower.see, from_start=execution.is_new)
-        _skip_if_over(follower, execution)
-        return _until_left(follower, deadline, must_wait=must_wait, show=not options.is_quiet, is_utc=options.is_utc)
-    from rich.live import Live
+    def __init__(self, first: Changes, *, is_from_start: bool) -> None:
+        self._lock = threading.Lock()
+        self._operations = {operation.id: operation for operation in first.operations}
+        done = [operation.id for operation in first.operations if operation.is_terminal]
+        self._before = frozenset(() if is_from_start else done)
+        self.view = first.view
 
-    from perdure.cli.output import console
+    def take(self, news: Changes) -> None:
+        with self._lock:
+            self.view = news.view
+            self._operations.update((operation.id, operation) for operation in news.operations)
 
-    execution.watch(follower.see)
-    _skip_if_over(follower, execution)
-    out = console(is_error=True)
-    view = _Tree(execution, before, out)
-    with Live(get_renderable=view.render, console=out, refresh_per_second=REFRESHES_PER_S, transient=False):
-        return _until_left(follower, deadline, must_wait=must_wait, show=False, is_utc=options.is_utc)
+    def operations(self) -> list[Operation]:
+        with self._lock:
+            return list(self._operations.values())
 
+    def label(self, operation_id: str) -> str:
+        return label_of(self._operations[operation_id])
 
-def _skip_if_over(follower: _Follower, execution: Execution) -> None:
-    """What ended, or waits for an answer, before it was watched has nothing more to tell."""
-    view = execution.describe()
-    with follower.changed:
-        follower.has_ended = follower.has_ended or view.end_ms is not None
-        if not follower.batches:
-            waiting = set(view.waiting_on)
-            follower.needs_answer = WaitingOn.CALLBACK in waiting and waiting <= _NEEDS_OTHERS
+    @property
+    def needs_answer(self) -> bool:
+        """Whether nothing goes on before a callback is answered."""
+        waiting = set(self.view.waiting_on)
+        return WaitingOn.CALLBACK in waiting and waiting <= _NEEDS_OTHERS
 
+    def open_callbacks(self) -> list[Callback]:
+        return [
+            operation
+            for operation in self.operations()
+            if isinstance(operation, Callback) and not operation.is_terminal
+        ]
 
-def _until_left(
-    follower: _Follower, deadline: float | None, *, must_wait: bool, show: bool, is_utc: bool
-) -> str | None:
-    while True:
-        with follower.changed:
-            while not follower.batches and not follower.has_ended and (must_wait or not follower.needs_answer):
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    return "timeout"
-                follower.changed.wait(left)
-            batches = list(follower.batches)
-            follower.batches.clear()
-            has_ended, needs_answer = follower.has_ended, follower.needs_answer
-        if show:
-            for events, labels in batches:
-                _print_lines(events, labels, is_utc=is_utc)
-        if has_ended:
-            return None
-        if needs_answer and not must_wait:
-            return "callback"
-
-
-def _print_lines(events: Sequence[ev.Event], labels: dict[str, str], *, is_utc: bool) -> None:
-    """One line for each change. A start is not worth one where its end comes with it."""
-    ended = {event.operation_id for event in events if isinstance(event, ev.ClosingEvent)}
-    for event in events:
-        if isinstance(event, ev.OperationEvent):
-            if event.operation_id in ended and not isinstance(event, ev.ClosingEvent):
-                continue
-            what = f"{labels[event.operation_id]}: "
-        elif isinstance(event, ev.InvocationCompleted):
-            if event.error is None:
-                continue
-            what = ""
-        else:
-            what = "execution "
-        click.echo(f"{clock_text(event.at_ms, is_utc=is_utc)} {what}{in_words(event)}", err=True)
-
-
-class _Tree:
-    """The live picture: as much of the tree's end as the terminal holds, and one line about the whole."""
-
-    def __init__(self, execution: Execution, before: set[str], out: "Console") -> None:
-        self._execution = execution
-        self._before = before
-        self._out = out
-
-    def render(self) -> "RenderableType":
+    def draw(self, out: "Console") -> "RenderableType":
+        """As much of the tree's end as the terminal holds, and one line about the whole."""
         from rich.console import Group
         from rich.text import Text
 
-        view = self._execution.describe()
+        view = self.view
         now_ms = int(time.time() * 1000)
-        ordered = list(in_order(self._execution.operations()))
-        room = max(3, self._out.size.height - 3)
+        ordered = list(in_order(self.operations()))
+        room = max(3, out.size.height - 3)
         lines: list[Any] = []
         if len(ordered) > room:
             lines.append(Text(f"  … {len(ordered) - room} operations above", "dim"))
@@ -153,11 +95,90 @@ class _Tree:
             if is_old:
                 text.append("  replayed")
             lines.append(text)
-        open_callbacks = self._execution.callbacks() if WaitingOn.CALLBACK in view.waiting_on else ()
         lines += [
-            Text(f"  answer with: perdure callback succeed {handle.id} -r TEXT", "cyan", overflow="fold")
-            for handle in open_callbacks
+            Text(f"  answer with: perdure callback succeed {callback.callback_id} -r TEXT", "cyan", overflow="fold")
+            for callback in (self.open_callbacks() if WaitingOn.CALLBACK in view.waiting_on else ())
         ]
         elapsed = duration_text(max(1000, ((view.end_ms or now_ms) - view.start_ms) // 1000 * 1000))
         foot = f"{view.function}/{view.name}  {view.status}  {view.operations} operations  {elapsed}"
         return Group(*lines, Text(foot, "bold"))
+
+
+class Follower:
+    """Shows an execution. `options.timeout_s` counts from its making.
+
+    `show` is called with all news in the place of what is shown otherwise. Lines are those of what happens from now on,
+    or of everything if `is_from_start`.
+    """
+
+    def __init__(self, options: Settings, source: Source, *, is_from_start: bool, show: Show | None = None) -> None:
+        self._source = source
+        self._deadline = time.monotonic() + options.timeout_s if options.timeout_s is not None else None
+        first = source.changes(None, 0)
+        self._is_live = show is None and not options.is_quiet and sys.stderr.isatty()
+        is_told = is_from_start and not self._is_live
+        self._position = FROM_START if is_told else first.position
+        self._has_more = is_told
+        self._show = show or (_nothing if options.is_quiet or self._is_live else _lines(is_utc=options.is_utc))
+        self.picture = Picture(first, is_from_start=is_from_start)
+
+    def until(self, leaves: Callable[[Picture], bool]) -> Left:
+        """Show it until it ends, its time is over, or it waits for an answer and `leaves` says so.
+
+        When this is called again, something must have happened meanwhile; it is waited for.
+        """
+        if not self._is_live:
+            return self._watch(leaves)
+        from rich.live import Live
+
+        from perdure.cli.output import console
+
+        out = console(is_error=True)
+        with Live(get_renderable=lambda: self.picture.draw(out), console=out, refresh_per_second=REFRESHES_PER_S):
+            return self._watch(leaves)
+
+    def _watch(self, leaves: Callable[[Picture], bool]) -> Left:
+        picture = self.picture
+        while True:
+            if not self._has_more:
+                if picture.view.end_ms is not None:
+                    return Left.ENDED
+                if picture.needs_answer and leaves(picture):
+                    self._has_more = True
+                    return Left.CALLBACK
+            left_s = WAIT_S if self._deadline is None else self._deadline - time.monotonic()
+            if left_s <= 0:
+                return Left.TIMEOUT
+            news = self._source.changes(self._position, min(left_s, WAIT_S))
+            self._position, self._has_more = news.position, news.has_more
+            picture.take(news)
+            self._show(picture, news)
+
+
+def _nothing(_picture: Picture, _news: Changes) -> None:
+    pass
+
+
+def _lines(*, is_utc: bool) -> Show:
+    def show(picture: Picture, news: Changes) -> None:
+        for line in _lines_of(picture, [shown.event for shown in news.events], is_utc=is_utc):
+            click.echo(line, err=True)
+
+    return show
+
+
+def _lines_of(picture: Picture, events: Sequence[ev.Event], *, is_utc: bool) -> Iterable[str]:
+    """One line for each change. A start is not worth one where its end comes with it."""
+    ended = {event.operation_id for event in events if isinstance(event, ev.ClosingEvent)}
+    for event in events:
+        if isinstance(event, ev.OperationEvent):
+            if event.operation_id in ended and not isinstance(event, ev.ClosingEvent):
+                continue
+            what = f"{picture.label(event.operation_id)}: "
+        elif isinstance(event, ev.InvocationCompleted):
+            if event.error is None:
+                continue
+            what = ""
+        else:
+            what = "execution "
+        yield f"{clock_text(event.at_ms, is_utc=is_utc)} {what}{in_words(event)}"

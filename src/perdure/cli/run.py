@@ -13,17 +13,16 @@ from typing import Any, TextIO
 
 import click
 
+from perdure.cli.ending import finish
 from perdure.cli.exits import CliError, Exit
-from perdure.cli.output import dumps, read_text, write_document
+from perdure.cli.given import event_text
+from perdure.cli.progress import Follower, Left
 from perdure.cli.settings import Command, Settings, settings
-from perdure.engine.terms import Limits
 from perdure.model.execution import ENDED, ExecutionStatus
 from perdure.model.ids import EXECUTION_NAME
-from perdure.model.view import ExecutionView
-from perdure.sdk.invocation import to_json
+from perdure.model.view import Changes, ExecutionView
+from perdure.service.service import Service
 from perdure.store.protocol import Query
-from perdure.wire.executions import write_execution
-from perdure.wire.forms import PEOPLE
 from perdure.worker.embedded import Execution, Perdure, open as open_perdure
 from perdure.worker.loading import Loaded, NotLoaded, load_handler
 
@@ -51,7 +50,7 @@ def run(handler: str, event: str, name: str | None, is_new: bool, wait: bool | N
     options = settings()
     with _quiet_stdout() as stdout:
         loaded = _load(handler)
-        text = _event_text(event)
+        text = event_text(event)
         if name is not None and not EXECUTION_NAME.fullmatch(name):
             raise click.BadParameter("a name is 1 to 64 of the characters a-z, A-Z, 0-9, '-' and '_'")
         _log_to_stderr(options)
@@ -59,7 +58,7 @@ def run(handler: str, event: str, name: str | None, is_new: bool, wait: bool | N
         again = shlex.join(["perdure", *sys.argv[1:]])
         view = _run(options, loaded, text, name, again, is_new=is_new, must_wait=must_wait, show_history=show_history)
     with contextlib.redirect_stdout(stdout):
-        return _finish(options, view)
+        return finish(options, view)
 
 
 def _load(reference: str) -> Loaded:
@@ -67,35 +66,6 @@ def _load(reference: str) -> Loaded:
         return load_handler(reference)
     except NotLoaded as error:
         raise CliError(str(error), Exit.USAGE, hint=error.hint, kind="HandlerNotLoaded") from error
-
-
-def _event_text(given: str) -> str:
-    """The event as the JSON that is stored; a plain word that is a file's name is most likely meant as @FILE."""
-    text = read_text(given, "event")
-    try:
-        value = json.loads(text, parse_constant=_no_constant)
-    except ValueError as error:
-        where = {"-": "stdin"}.get(given, given if given.startswith("@") else "--event")
-        raise CliError(
-            f"the event in {where} is not JSON: {error}",
-            Exit.USAGE,
-            hint="write JSON, e.g. -e '{\"order\": 7}', @FILE for a file, or - for stdin",
-            kind="EventNotJson",
-        ) from None
-    stored = to_json(value)
-    size, most = len(stored.encode()), Limits().input_bytes_max
-    if size > most:
-        raise CliError(
-            f"the event has {size} bytes; at most {most} are possible",
-            Exit.USAGE,
-            hint="store it elsewhere and pass where it is",
-            kind="RequestTooLargeException",
-        )
-    return stored
-
-
-def _no_constant(word: str) -> Any:
-    raise ValueError(f"{word} is not JSON")
 
 
 def _run(
@@ -110,8 +80,6 @@ def _run(
     show_history: bool,
 ) -> ExecutionView:
     """Run the execution until it ends; raises CliError where it is left before."""
-    from perdure.cli.progress import follow
-
     app = open_perdure(options.store_url, loaded.functions)
     try:
         with _terminate_as_interrupt():
@@ -120,8 +88,10 @@ def _run(
                 loaded.name, json.loads(text), name=name or _run_name(app, loaded.name, text, is_new=is_new)
             )
             _announce(options, execution, [row.execution_id for row in others if row.function in loaded.functions])
-            left = follow(options, execution, must_wait=must_wait)
-            if left is not None:
+            source = _Watched(app.service, execution.id)
+            follower = Follower(options, source, is_from_start=execution.is_new)
+            left = follower.until(lambda _picture: not must_wait)
+            if left is not Left.ENDED:
                 raise _left_at(execution, left, again)
             view = execution.describe()
             if show_history:
@@ -165,9 +135,26 @@ def _announce(options: Settings, execution: Execution, others: list[str]) -> Non
         click.echo(f"unfinished executions of the same functions go on, too: {len(more)}", err=True)
 
 
-def _left_at(execution: Execution, reason: str, again: str) -> CliError:
+class _Watched:
+    """The news of an execution that this process runs."""
+
+    def __init__(self, service: Service, execution_id: str) -> None:
+        self._service = service
+        self._execution_id = execution_id
+        self._has_moved = threading.Event()
+        service.watch(execution_id, lambda _state, _events: self._has_moved.set())
+
+    def changes(self, after: str | None, wait_s: float) -> Changes:
+        self._has_moved.clear()
+        found = self._service.changes(self._execution_id, after)
+        if found.position == after and found.view.end_ms is None and self._has_moved.wait(wait_s):
+            found = self._service.changes(self._execution_id, after)
+        return found
+
+
+def _left_at(execution: Execution, reason: Left, again: str) -> CliError:
     view = execution.describe()
-    if reason == "timeout":
+    if reason is Left.TIMEOUT:
         return CliError(
             f"{view.function}/{view.name} has not ended in time",
             Exit.GAVE_UP,
@@ -181,28 +168,6 @@ def _left_at(execution: Execution, reason: str, again: str) -> CliError:
         Exit.INPUT_NEEDED,
         hint=f"answer with: {answers}; then go on with: {again}",
         kind="InputNeeded",
-    )
-
-
-def _finish(options: Settings, view: ExecutionView) -> int:
-    """Print the result, or say how the execution ended."""
-    if options.output is not None:
-        write_document(options, write_execution(view, PEOPLE), lambda: view.result or "null")
-    elif view.status is ExecutionStatus.SUCCEEDED:
-        result = view.result if view.result is not None else "null"
-        click.echo(dumps(json.loads(result)) if sys.stdout.isatty() else result)
-    if view.status is ExecutionStatus.SUCCEEDED:
-        return Exit.OK
-    from perdure.cli.lines import error_line
-
-    error = error_line(view.error) if view.error is not None else "no error was given"
-    has_diverged = view.error is not None and (view.error.type or "").endswith("NonDeterministicExecutionError")
-    where = f"`perdure execution history {view.execution_id}` shows what happened"
-    raise CliError(
-        f"{view.function}/{view.name} ended {view.status}: {error}",
-        Exit.DIVERGED if has_diverged else Exit.ENDED,
-        hint=where,
-        kind=view.error.type if view.error is not None and view.error.type else str(view.status),
     )
 
 

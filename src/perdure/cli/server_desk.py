@@ -98,8 +98,8 @@ class ServerDesk:
         )
         return (self._read(read_event, given, about, API) for given in pages)
 
-    def source(self, execution: str) -> "_Told":
-        return _Told(self._client, self, self._arn(execution))
+    def source(self, execution: str, *, is_with_data: bool = False) -> "_Told":
+        return _Told(self._client, self._arn(execution), is_with_data=is_with_data)
 
     def open_callbacks(self, execution: str | None = None, *, limit: int = 1000) -> list[OpenCallback]:
         answer = self._client.request("GET", f"{ROUTE}/callbacks", query=[("MaxItems", str(limit))])
@@ -213,9 +213,9 @@ def _written(error: ErrorObject | None) -> Json | None:
 class _Told:
     """The news of an execution, as the server tells them."""
 
-    def __init__(self, client: Client, desk: ServerDesk, arn: str) -> None:
+    def __init__(self, client: Client, arn: str, *, is_with_data: bool) -> None:
         self._client = client
-        self._desk = desk
+        self._is_with_data = is_with_data
         self._arn = arn
         self._numbers: dict[str, int] = {}
         self._last: Changes | None = None
@@ -239,6 +239,8 @@ class _Told:
     def _asked(self, after: str | None, wait_s: float) -> Changes:
         wait = math.ceil(min(wait_s, WAIT_S_MAX))
         query = [] if after is None else [("After", after), ("WaitSeconds", str(wait))]
+        if self._is_with_data:
+            query.append(("IncludeExecutionData", "true"))
         path = f"{EXECUTIONS}/{segment(self._arn)}/changes"
         answer = self._client.request("GET", path, query=query, timeout_s=wait + 30.0)
         return read(self._client, self._changes, answer)
@@ -257,6 +259,3 @@ class _Told:
     def _number(self, operation_id: str) -> int:
         """Operations are numbered in the order in which they are first told of, which is that of their start."""
         return self._numbers.setdefault(operation_id, len(self._numbers) + 1)
-
-    def open_callbacks(self) -> list[OpenCallback]:
-        return self._desk.open_callbacks(self._arn)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import click
 
-FORMATS: Final = ("table", "summary", "json", "jsonl", "tsv")
+FORMATS: Final = ("table", "summary", "json", "jsonl", "yaml", "tsv")
 SECTION: Final = "Options of every command"
 
 
@@ -22,6 +22,7 @@ class Settings:
     endpoint: str | None = None
     region: str | None = None
     profile: str | None = None
+    query: str | None = None
     verbosity: int = 0
     is_quiet: bool = False
     is_sure: bool = False
@@ -30,8 +31,8 @@ class Settings:
 
     @property
     def is_json(self) -> bool:
-        """Whether JSON was asked for."""
-        return self.output in ("json", "jsonl")
+        """Whether JSON was asked for, or YAML, which JSON is."""
+        return self.output in ("json", "jsonl", "yaml")
 
     @property
     def store_url(self) -> str:
@@ -41,7 +42,8 @@ class Settings:
 
     def form(self, human: str) -> str:
         """How to write data: as asked for; else `human` on a terminal, JSON elsewhere."""
-        return self.output or (human if sys.stdout.isatty() else "json")
+        is_for_people = sys.stdout.isatty() and self.query is None
+        return self.output or (human if is_for_people else "json")
 
 
 def settings() -> Settings:
@@ -86,6 +88,7 @@ def _global_options() -> list[click.Parameter]:
             callback=_set("output"),
             help="How data is written. JSON where stdout is no terminal.",
         ),
+        option("--query", metavar="JMESPATH", callback=_set("query"), help="Only this part of the data."),
         option("--json", is_flag=True, callback=_set("output", "json"), help="The same as -o json."),
         option("--store", metavar="URL", callback=_set("store"), help="sqlite:///FILE or a path [$PERDURE_STORE]."),
         option("--endpoint", metavar="URL", callback=_set("endpoint"), help="The server [$PERDURE_ENDPOINT]."),
@@ -104,7 +107,9 @@ class _Sectioned(click.Command):
     """Takes the options of every command, and shows them after its own."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        return [*super().get_params(ctx), *_GLOBAL]
+        own = super().get_params(ctx)
+        taken = {name for parameter in own for name in parameter.opts}
+        return [*own, *(option for option in _GLOBAL if taken.isdisjoint(option.opts))]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         own: list[tuple[str, str]] = []

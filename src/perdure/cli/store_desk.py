@@ -69,7 +69,7 @@ class StoreDesk:
     def events(self, execution: str, *, is_reversed: bool = False) -> Iterator[HistoryEvent]:
         return self._service.all_events(_id(execution), is_reversed=is_reversed)
 
-    def source(self, execution: str) -> "_Looked":
+    def source(self, execution: str, *, is_with_data: bool = False) -> "_Looked":
         return _Looked(self._service, _id(execution))
 
     def open_callbacks(self, execution: str | None = None, *, limit: int = 1000) -> list[OpenCallback]:
@@ -140,6 +140,3 @@ class _Looked:
             threading.Event().wait(min(wait_s, LOOK_S))
             found = self._service.changes(self._execution_id, after)
         return found
-
-    def open_callbacks(self) -> list[OpenCallback]:
-        return self._service.open_callbacks(self._execution_id)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from perdure.client.errors import ClientError, NotUnderstood, Unreachable
+from perdure.client.errors import ClientError, NotUnderstood, TooLate, Unreachable
 
 IDLE_MAX = 8
 IDLE_S_MAX = 50.0
@@ -52,7 +52,8 @@ class Connections:
             received = _exchanged(connection, method, target, headers, body)
             is_done = True
         except TimeoutError:
-            raise self._lost(f"it took longer than {timeout_s:g} seconds") from None
+            reason = f"it took longer than {timeout_s:g} seconds"
+            raise TooLate(self._endpoint, reason, may_have_arrived=True) from None
         except http.client.RemoteDisconnected:
             raise self._lost("the connection was closed") from None
         except http.client.IncompleteRead:

@@ -60,6 +60,10 @@ class Unreachable(ClientError):
         self.may_have_arrived = may_have_arrived
 
 
+class TooLate(Unreachable):
+    """The answer took longer than it may."""
+
+
 class NotUnderstood(ClientError):
     """The answer is none of this API's: something else may listen there."""
 

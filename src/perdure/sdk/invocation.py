@@ -35,6 +35,7 @@ from perdure.serdes import SerDes, SerDesContext
 if TYPE_CHECKING:
     from perdure.config import RetryStrategy
     from perdure.plugin import DurableInstrumentationPluginFactory
+    from perdure.sdk.drivers.loop import LoopDriver
     from perdure.types import LoggerInterface
 
 log: Final = logging.getLogger("perdure")
@@ -96,8 +97,11 @@ def run_invocation(
     *,
     linger: Linger | None = None,
     lambda_context: Any = None,
+    driver_of: "Callable[[Client, Journal, Linger | None], BlockingDriver]" = BlockingDriver,
 ) -> InvocationAnswer:
     """Run the handler until it ends or can't go on; one that is `async def` on a loop of this thread.
+
+    `driver_of` makes the driver of a handler that is not.
 
     Raises what the platform has to see as a failed invocation: a retryable InvocationError, a service that can't be
     reached, SystemExit and KeyboardInterrupt.
@@ -110,7 +114,7 @@ def run_invocation(
         return run_here(lambda: run_on_loop(definition, given, client, lambda_context=lambda_context))
     with plugins.watch(definition, given, lambda_context) as watch:
         journal = watch.journal()
-        driver = BlockingDriver(client, journal, linger)
+        driver = driver_of(client, journal, linger)
         run = Run(definition, given, journal, watch.around(driver), lambda_context)
         run.session.observer = watch.observer
         token = active.set(run.scope)
@@ -127,7 +131,12 @@ def run_invocation(
 
 
 async def run_on_loop(
-    definition: Definition, given: InvocationInput, client: Client, *, lambda_context: Any = None
+    definition: Definition,
+    given: InvocationInput,
+    client: Client,
+    *,
+    lambda_context: Any = None,
+    driver_of: "Callable[[Client, Journal], LoopDriver] | None" = None,
 ) -> InvocationAnswer:
     """The same for a handler that is `async def`, on the loop that is running: one that `loops` has prepared."""
     import asyncio
@@ -138,7 +147,7 @@ async def run_on_loop(
 
     with plugins.watch(definition, given, lambda_context) as watch:
         journal = watch.journal()
-        driver = LoopDriver(client, journal)
+        driver = (driver_of or LoopDriver)(client, journal)
         run = Run(definition, given, journal, watch.around(driver), lambda_context)
         run.session.observer = watch.observer
 

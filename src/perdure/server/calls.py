@@ -77,7 +77,8 @@ class Calls:
         with self._lock:
             self._is_stopped = True
             self._lock.notify_all()
-        self._thread.join(5)
+        if self._thread.is_alive():
+            self._thread.join(5)
 
     # --- at once -------------------------------------------------------------------------------------------------
 

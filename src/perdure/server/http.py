@@ -6,17 +6,21 @@ import logging
 import socket
 import ssl
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from perdure.model.error import InvalidParameterValue
+from perdure.api.errors import error_answer
+from perdure.model.error import InvalidParameterValue, InvalidRequestContent
 
 THREADS: Final = 64
 """Handlers wait for the disk in these; a commit gathers what they bring."""
+LETTING_GO_TURNS: Final = 100
 KEEP_ALIVE_S: Final = 75
 """Longer than clients keep their connections, so that it is the client that closes them."""
 
@@ -48,7 +52,7 @@ class HttpServer:
         self.is_tls = tls is not None
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=_Protocol,
             loop="none",
             ws="none",
             lifespan="off",
@@ -87,7 +91,8 @@ class HttpServer:
     def stop(self, timeout_s: float = 10.0) -> None:
         """Take no requests any more, and let those that are under way come to their ends."""
         self._server.should_exit = True
-        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
         self._socket.close()
 
     def _run(self) -> None:
@@ -103,7 +108,37 @@ class HttpServer:
             self._error = error
         finally:
             self._started.set()
+            await self._let_go()
             pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _let_go(self) -> None:
+        """End the connections that are left: under TLS they would wait for their clients to say goodbye."""
+        connections = self._server.server_state.connections
+        for connection in list(connections):
+            transport = getattr(connection, "transport", None)
+            if transport is not None:
+                transport.abort()
+        for _ in range(LETTING_GO_TURNS):
+            if not connections:
+                break
+            await asyncio.sleep(0)
+
+
+class _Protocol(HttpToolsProtocol):
+    """Answers what is no HTTP in the form that all other errors have."""
+
+    def send_400_response(self, msg: str) -> None:
+        answer = error_answer(InvalidRequestContent(msg))
+        headers = [
+            *answer.headers,
+            ("x-amzn-RequestId", str(uuid.uuid4())),
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(answer.body))),
+            ("Connection", "close"),
+        ]
+        lines = ["HTTP/1.1 400 Bad Request", *(f"{name}: {value}" for name, value in headers)]
+        self.transport.write("\r\n".join([*lines, "", ""]).encode() + answer.body)
+        self.transport.close()
 
 
 class _Server(uvicorn.Server):

@@ -141,7 +141,7 @@ class Node:
         self._http.start()
 
     def stop(self, timeout_s: float = STOP_S) -> None:
-        """Take no requests any more, hand back what runs, and give the store back."""
+        """Take no requests any more, hand back what runs, and give the store back; also before it was started."""
         self._workers.close()
         self._http.stop(timeout_s)
         self._calls.stop()
@@ -158,6 +158,12 @@ class Node:
         self.store.close()
         if self._is_folder_ours:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    def take(self, handlers: Mapping[str, Callable[..., Any]]) -> None:
+        """Run these functions in this process from now on, in the place of those before."""
+        self._worker.take(handlers)
+        self._register(handlers)
+        self.service.fill_places()
 
     def _managed_pool(self, settings: Settings) -> ManagedPool:
         credentialing = Credentialing(self.store.secret)

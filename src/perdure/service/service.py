@@ -370,6 +370,10 @@ class Service:
             execution_id, lambda state: changes_of(self.store, state, self._loop.arn_of(state), after)
         )
 
+    def watch_all(self, watcher: Watcher) -> None:
+        """Call `watcher` with whatever this process writes of any execution, once it is on disk, as `watch` does."""
+        self.ledger.watching.all = watcher
+
 
 def _execution_operation(state: ExecutionState) -> ExecutionOperation:
     """The EXECUTION operation, which stands before all others."""

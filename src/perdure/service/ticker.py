@@ -34,7 +34,7 @@ class Ticker:
         """End the thread; it is waited for, unless it is the one that asks."""
         self._is_stopped = True
         self.look()
-        if threading.current_thread() is not self._thread:
+        if threading.current_thread() is not self._thread and self._thread.is_alive():
             self._thread.join(timeout_s)
 
     def _run(self) -> None:

@@ -33,6 +33,7 @@ class Watching:
         self._store = store
         self._lock = threading.Lock()
         self._watches: dict[str, tuple[_Watch, ...]] = {}
+        self.all: Watcher | None = None
 
     def add(self, state: ExecutionState, watcher: Watcher, *, is_from_start: bool) -> Callable[[], None]:
         """Under the lock of the execution: show `watcher` what there is, if it wants that, and what will be.
@@ -54,6 +55,8 @@ class Watching:
 
     def show(self, state: ExecutionState, events: Sequence[ev.Event] | None = None) -> None:
         """Under the lock of the execution: its watchers see what they have not seen; `events` is the last row."""
+        if self.all is not None and events:
+            self._show_to(self.all, state, events)
         if not self._watches:
             return
         execution_id = state.head.execution_id
@@ -70,6 +73,12 @@ class Watching:
         if state.head.has_ended:
             with self._lock:
                 self._watches.pop(execution_id, None)
+
+    def _show_to(self, watcher: Watcher, state: ExecutionState, events: Sequence[ev.Event]) -> None:
+        try:
+            watcher(state, events)
+        except Exception:
+            log.exception("a watcher failed", extra={"execution": state.head.execution_id})
 
     def _missed(self, watch: _Watch, state: ExecutionState) -> list[ev.Event]:
         """The events after the last that a watcher was shown."""

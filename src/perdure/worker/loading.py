@@ -40,7 +40,7 @@ def load_handler(reference: str) -> Loaded:
     Raises NotLoaded.
     """
     source, attribute = _parted(reference)
-    module = _module(source)
+    module = load_module(source)
     durable = {name: value for name, value in vars(module).items() if definition_of(value) is not None}
     functions = {_name(value): value for value in durable.values()}
     handler = _pick(module, source, attribute, durable)
@@ -61,7 +61,7 @@ def load_functions(reference: str) -> Handlers:
     Raises NotLoaded.
     """
     source, names = _parted(reference)
-    module = _module(source)
+    module = load_module(source)
     durable = {name: value for name, value in vars(module).items() if definition_of(value) is not None}
     if not names:
         if not durable:
@@ -88,8 +88,14 @@ def _parted(reference: str) -> tuple[str, str]:
     return source, names
 
 
-def _module(source: str) -> ModuleType:
-    return _import_file(Path(source)) if source.endswith(".py") or "/" in source else _import_module(source)
+def load_module(source: str) -> ModuleType:
+    """Import a module by its name, or a file by its path. Raises NotLoaded."""
+    return _import_file(Path(source)) if is_file(source) else _import_module(source)
+
+
+def is_file(source: str) -> bool:
+    """Whether a file is meant, not a module."""
+    return source.endswith(".py") or "/" in source
 
 
 def _name(handler: Handler) -> str:

@@ -233,7 +233,7 @@ class RemoteWorker:
             self._run(received)
 
     def _run(self, invocation: Received) -> None:
-        if not self._worker.take():
+        if not self._worker.enter():
             client = self._client_of(invocation)
             client.has_place = False
             CALLS.submit(lambda: client.end(cmd.Released(), ()))
@@ -254,7 +254,7 @@ class RemoteWorker:
         self._worker.run(msgspec.structs.replace(invocation, operations=[*invocation.operations, *rest]))
 
     def _call(self, called: Called) -> None:
-        if not self._worker.take():
+        if not self._worker.enter():
             refused = ErrorObject("the worker is stopping", "Runtime.ExitError")
             CALLS.submit(lambda: self._tell_call(called, CallEnded(error=refused)))
             return

@@ -37,19 +37,15 @@ class ThreadWorker:
     """
 
     def __init__(self, handlers: Mapping[str, Callable[..., Any]], threads: int = THREADS) -> None:
-        self._handlers = dict(handlers)
-        self._definitions = {name: definition_of(handler) for name, handler in handlers.items()}
+        self._handlers: dict[str, Callable[..., Any]] = {}
+        self._definitions: dict[str, Definition] = {}
+        self._durable: frozenset[str] = frozenset()
         self._threads_max = threads
+        self._places = threads
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._taken = 0
-        is_any_async = any(definition is not None and definition.is_async for definition in self._definitions.values())
-        self._places = max(LOOP_PLACES, threads) if is_any_async else threads
         self._loop: LoopThread | None = None
-        if is_any_async:
-            from perdure.worker import loop  # asyncio is not for everybody
-
-            self._loop = loop.LoopThread()
         self._waiting_threads = 0
         self._threads: list[threading.Thread] = []
         self._work: queue.SimpleQueue[Invocation | Call | None] = queue.SimpleQueue()
@@ -57,6 +53,21 @@ class ThreadWorker:
         self._linger = Linger()
         self._is_closing = False
         self._client_of: ClientOf | None = None
+        self.take(handlers)
+
+    def take(self, handlers: Mapping[str, Callable[..., Any]]) -> None:
+        """Run these functions from now on, and no others; what has a place already keeps it."""
+        durable = {name: found for name, handler in handlers.items() if (found := definition_of(handler)) is not None}
+        is_any_async = any(definition.is_async for definition in durable.values())
+        with self._lock:
+            self._handlers = {**self._handlers, **handlers}
+            self._definitions = {**self._definitions, **durable}
+            self._durable = frozenset(durable)
+            if is_any_async and self._loop is None:
+                from perdure.worker import loop  # asyncio is not for everybody
+
+                self._loop = loop.LoopThread()
+                self._places = max(LOOP_PLACES, self._threads_max)
 
     def bind(self, service: Service) -> None:
         """Give the worker the service that its handlers talk to."""
@@ -71,12 +82,12 @@ class ThreadWorker:
     def reserve(self, target: str) -> bool:
         function = target.partition(":")[0]
         with self._lock:
-            if self._is_closing or self._taken >= self._places or self._definitions.get(function) is None:
+            if self._is_closing or self._taken >= self._places or function not in self._durable:
                 return False
             self._taken += 1
             return True
 
-    def take(self) -> bool:
+    def enter(self) -> bool:
         """Take a place, free or not, where somebody else has counted them; False if the worker is closing."""
         with self._lock:
             self._taken += not self._is_closing
@@ -94,7 +105,7 @@ class ThreadWorker:
 
     def run(self, invocation: Invocation) -> None:
         definition = self._definitions[invocation.function]
-        if definition is not None and definition.is_async and self._loop is not None:
+        if definition.is_async and self._loop is not None:
             self._loop.submit(lambda: self._invoke_on_loop(invocation))
         else:
             self._put(invocation)
@@ -132,7 +143,6 @@ class ThreadWorker:
     def _begin(self, invocation: Invocation) -> tuple[Definition, InvocationClient]:
         definition = self._definitions[invocation.function]
         assert self._client_of is not None
-        assert definition is not None
         client = self._client_of(invocation)
         self._running[id(client)] = client
         client.is_closing = self._is_closing

@@ -1,0 +1,1 @@
+"""AWS SAM and CloudFormation templates: which functions they deploy."""

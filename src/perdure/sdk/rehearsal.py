@@ -1,0 +1,109 @@
+"""Would this code go on with an execution that other code began? It is run over the journal, and nothing happens."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import msgspec
+
+from perdure.exceptions import InvocationError, SuspendExecution
+from perdure.model.error import ErrorObject
+from perdure.model.operation import Operation, OperationUpdate
+from perdure.sdk.client import Answer, Client
+from perdure.sdk.drivers.blocking import BlockingDriver
+from perdure.sdk.errors import error_object
+from perdure.sdk.invocation import Definition, InvocationInput, InvocationStatus, run_invocation, run_on_loop
+from perdure.sdk.journal import Journal, suspension
+from perdure.sdk.scope import Scope
+
+if TYPE_CHECKING:
+    from perdure.sdk.drivers.loop import LoopDriver
+
+T = TypeVar("T")
+
+
+def rehearse(definition: Definition, given: InvocationInput) -> ErrorObject | None:
+    """The error that the handler would end an execution with before it gets to anything new; None if it would go on.
+
+    The handler runs as far as its recorded operations go: no body of a step runs, nothing is recorded, no plugin is
+    told. What it does between operations it does, as in every replay. A divergence from the journal is
+    NonDeterministicExecutionError.
+    """
+    quiet = msgspec.structs.replace(definition, plugins=(), logger=_Silence())
+    try:
+        if definition.is_async:
+            from perdure.sdk.loops import run_here
+
+            answer = run_here(lambda: run_on_loop(quiet, given, _Nothing(), driver_of=_loop_driver))
+        else:
+            answer = run_invocation(quiet, given, _Nothing(), driver_of=_StillDriver)
+    except InvocationError:
+        return None  # another invocation may do better
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the author's code raises
+        return error_object(error)
+    return answer.error if answer.status is InvocationStatus.FAILED else None
+
+
+class _Still:
+    """What a driver does where nothing may happen: whatever is not recorded is not come to."""
+
+    _journal: Journal
+
+    async def call(self, body: Callable[[], T | Awaitable[T]], function: Callable[..., Any]) -> T:
+        _leave()
+
+    async def call_within(self, seconds: int, body: Callable[[], T | Awaitable[T]], function: Callable[..., Any]) -> T:
+        _leave()
+
+    async def commit(self, scope: Scope, update: OperationUpdate, *, durable: bool) -> None:
+        _leave()
+
+    async def close(self, scope: Scope, update: OperationUpdate, inner: Scope, *, durable: bool) -> None:
+        _leave()
+
+    async def park(self, scope: Scope, update: OperationUpdate) -> None:
+        _leave()
+
+    async def until(
+        self, operation_id: str, is_good: Callable[[Operation], bool], what: str, due_ms: int | None
+    ) -> Operation:
+        record = self._journal.records.get(operation_id)
+        if record is not None and is_good(record):
+            return record
+        raise suspension(what, None, (operation_id,))
+
+
+class _StillDriver(_Still, BlockingDriver):
+    """For handlers that block."""
+
+
+def _loop_driver(client: Client, journal: Journal) -> "LoopDriver":
+    from perdure.sdk.drivers.loop import LoopDriver
+
+    class StillLoopDriver(_Still, LoopDriver):
+        """For handlers on a loop."""
+
+    return StillLoopDriver(client, journal)
+
+
+def _leave() -> NoReturn:
+    raise SuspendExecution("this is a rehearsal: what follows is new")
+
+
+class _Nothing:
+    """A service that keeps nothing."""
+
+    @property
+    def answers_waits(self) -> bool:
+        return False
+
+    def checkpoint(self, updates: Sequence[OperationUpdate]) -> Answer:
+        return Answer(())
+
+
+class _Silence:
+    """A logger that says nothing."""
+
+    def _say_nothing(self, *_: object, **__: object) -> None:
+        pass
+
+    debug = info = warning = error = exception = _say_nothing
