@@ -20,6 +20,7 @@ root = Group(
         "run": ("perdure.cli.run:run", "Run a durable function here, or go on with a run that was cut off."),
         "dev": ("perdure.cli.dev.command:dev", "Serve functions while they are written: a module, or a SAM template."),
         "serve": ("perdure.cli.serve:serve", "Serve the Lambda API: for boto3, the AWS CLI, SAM and official SDKs."),
+        "worker": ("perdure.cli.worker:worker", "Run the functions of some modules for a server."),
         "invoke": ("perdure.cli.invoke:invoke", "Call a function of a server; see its execution through."),
         "execution": ("perdure.cli.execution:execution", "See, stop, hold, and remove executions."),
         "callback": ("perdure.cli.callback:callback", "See and answer what executions wait for."),
