@@ -21,7 +21,7 @@ from support.lambda_http import LambdaApi, Refusal, serving
 from support.official import under_official_runner
 from support.remote import Remote
 
-WAIT_S = 30
+WAIT_S = 90
 
 
 def again_at_once(error: Exception, attempt: int) -> RetryDecision:

@@ -281,6 +281,10 @@ def test_a_refund_that_is_refused_is_not_paid() -> None:
 def test_every_example_says_how_to_try_it() -> None:
     """Each folder's program names the command that runs it, and the file that the command names exists."""
     for folder in (ROOT / "examples").iterdir():
+        template = folder / "template.yaml"
+        if template.exists():
+            assert f"perdure dev {template.relative_to(ROOT).as_posix()}" in template.read_text("utf-8")
+            continue
         programs = [file for file in folder.glob("*.py") if "durable_execution(" in file.read_text("utf-8")]
         assert programs, folder.name
         for program in programs:

@@ -229,6 +229,47 @@ def test_the_example_asks_another_function_and_waits_for_somebody(tmp_path: Path
     }
 
 
+# --- the page about it ---------------------------------------------------------------------------------------------
+
+PAGE = (ROOT / "docs" / "howto" / "dev.md").read_text("utf-8")
+
+
+def page_blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def assert_shown(block: str, running: Dev) -> None:
+    """Each line of a block of the page is shown, or will be; `…` stands for anything."""
+    for line in filter(None, block.splitlines()):
+        running.matching(".*".join(re.escape(part) for part in line.split("…")))
+
+
+def test_what_the_page_about_it_shows_happens(tmp_path: Path) -> None:
+    (program,) = page_blocks("python")
+    begins, lives, errs, diverges = page_blocks("text")
+    orders = tmp_path / "orders.py"
+    orders.write_text(program)
+    with dev(tmp_path, "orders.py") as running:
+        assert_shown(begins, running)
+        arn = invoked(running, "order:$LATEST", {"item": "tea"}, InvocationType="Event", DurableExecutionName="one")[
+            "DurableExecutionArn"
+        ]
+        callback_id = callback_of(running, "one")
+        orders.write_text(program.replace('name="price"', 'name="cost"'))
+        assert_shown(diverges, running)
+        orders.write_text(program)
+        running.line("[order] one open execution can go on with the new code")
+        assert answered(running, arn, callback_id) == {"item": "tea", "price": 5, "confirmed_by": '"Ada"'}
+        assert_shown(lives, running)
+    shutil.copytree(ROOT / "examples" / "sam", tmp_path / "sam")
+    template = tmp_path / "sam" / "template.yaml"
+    template.write_text(template.read_text().replace("Timeout: 30", "Timeout: soon"))
+    running = begun(tmp_path / "sam")
+    assert running.process.wait(WAIT_S) == 2
+    running.end()
+    assert errs.strip() in running.lines
+
+
 # --- what can not be served ----------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -39,14 +40,18 @@ class Dev:
 
     def line(self, text: str, after: int = 0) -> str:
         """The first line with `text`, shown or to be shown, from the line number `after` on."""
+        return self.matching(f".*{re.escape(text)}.*", after)
+
+    def matching(self, pattern: str, after: int = 0) -> str:
+        """The same for a line that matches a pattern as a whole."""
         with self._changed:
-            found = self._changed.wait_for(lambda: self._find(text, after) or self._is_over, WAIT_S)
-            line = self._find(text, after)
-        assert found and line is not None, f"no line with {text!r} in\n{self.text}"
+            self._changed.wait_for(lambda: self._find(pattern, after) is not None or self._is_over, WAIT_S)
+            line = self._find(pattern, after)
+        assert line is not None, f"no line is {pattern!r} in\n{self.text}"
         return line
 
-    def _find(self, text: str, after: int) -> str | None:
-        return next((line for line in self.lines[after:] if text in line), None)
+    def _find(self, pattern: str, after: int) -> str | None:
+        return next((line for line in self.lines[after:] if re.fullmatch(pattern, line)), None)
 
     @property
     def text(self) -> str:

@@ -134,9 +134,10 @@ def _walk(folder: str, prefix: str, root: str, depth: int) -> Iterator[Found]:
         entries = list(os.scandir(folder))
     except OSError as error:
         raise InvalidParameterValue(f"the folder {folder} can't be read: {error.strerror}") from None
+    databases = _open_databases({entry.name for entry in entries})
     for entry in entries:
         name = f"{prefix}{entry.name}"
-        if _is_left_out(entry.name, prefix):
+        if _is_left_out(entry.name, prefix) or entry.name in databases:
             continue
         try:
             if entry.is_symlink() and (link := _inner_link(Path(entry.path), root)) is not None:
@@ -156,6 +157,12 @@ def _is_left_out(name: str, prefix: str) -> bool:
     if name in LEFT_OUT or name.endswith(COMPILED) or name.startswith(STORE):
         return True
     return name == ".cache" and prefix.endswith(CACHE)
+
+
+def _open_databases(names: set[str]) -> set[str]:
+    """SQLite databases that somebody has open, with the files beside them: they change all the time, and are data."""
+    beside = {name for name in names if name.endswith(("-wal", "-shm")) and name[:-4] in names}
+    return beside | {name[:-4] for name in beside}
 
 
 def _inner_link(entry: Path, root: str) -> str | None:

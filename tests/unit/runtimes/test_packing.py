@@ -71,8 +71,8 @@ def test_what_is_packed_can_be_unpacked_with_its_links_and_permissions(tmp_path:
 def test_what_nobody_runs_stays_out(tmp_path: Path) -> None:
     write(tmp_path, "app.py", "lib/__pycache__/x.pyc", "lib/y.pyc", "lib/z.py", ".git/config", ".venv/bin/python")
     write(tmp_path, ".aws-sam/build/F/app.py", "node_modules/.cache/a", "node_modules/m/index.js", ".cache/kept")
-    write(tmp_path, "perdure.db", "perdure.db-wal", ".perdure/logs/x")
-    assert names(pack(tmp_path)) == [".cache/kept", "app.py", "lib/z.py", "node_modules/m/index.js"]
+    write(tmp_path, "perdure.db", "perdure.db-wal", ".perdure/logs/x", "my.db", "my.db-wal", "my.db-shm", "a-wal")
+    assert names(pack(tmp_path)) == [".cache/kept", "a-wal", "app.py", "lib/z.py", "node_modules/m/index.js"]
 
 
 def test_a_link_in_circles_is_refused(tmp_path: Path) -> None:

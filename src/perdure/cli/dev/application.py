@@ -17,7 +17,7 @@ from perdure.execution import definition_of
 from perdure.model.error import ErrorObject, ServiceError
 from perdure.model.execution import OPEN, ExecutionRow
 from perdure.model.ids import LATEST
-from perdure.sdk.invocation import Definition, InvocationInput
+from perdure.sdk.invocation import InvocationInput
 from perdure.sdk.rehearsal import rehearse
 from perdure.server.node import Node
 from perdure.store.protocol import Query
@@ -147,7 +147,10 @@ def _rehearse_all(node: Node, functions: Mapping[str, Handler], live: Live) -> N
         good = 0
         try:
             for row in node.service.search(query).rows:
-                error = _rehearse(node, row, definition)
+                given = _waiting(node, row)
+                if given is None:
+                    continue
+                error = rehearse(definition, given)
                 if error is None:
                     good += 1
                     continue
@@ -166,10 +169,10 @@ def _first_sentence(error: ErrorObject) -> str:
     return message if kind == "NonDeterministicExecutionError" else f"{kind}: {message}"
 
 
-def _rehearse(node: Node, row: ExecutionRow, definition: Definition) -> ErrorObject | None:
+def _waiting(node: Node, row: ExecutionRow) -> InvocationInput | None:
+    """What the next invocation of an execution will be given as things stand; None if one is under way."""
     view = node.service.get(row.execution_id)
     if view.end_ms is not None or view.is_running:
         return None
     operations = node.service.operations(row.execution_id)
-    given = InvocationInput(view.arn, view.execution_id, view.name, view.input, operations, start_ms=view.start_ms)
-    return rehearse(definition, given)
+    return InvocationInput(view.arn, view.execution_id, view.name, view.input, operations, start_ms=view.start_ms)

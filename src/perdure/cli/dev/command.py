@@ -208,7 +208,7 @@ def welcome(title: str, url: str, store: str, functions: "list[Shown]", node: "N
     table = [f"  {name:<{widths[0]}}  {runs:<{widths[1]}}  {arn}" for name, runs, arn in rows]
     first = next((each for each in functions if each.is_durable), functions[0] if functions else None)
     lines = [click.style(f"{title} is served at {url}, on {store}", bold=True), "", *table, ""]
-    lines.append(f"  export AWS_ENDPOINT_URL_LAMBDA={url}")
+    lines.append(f"  export AWS_ENDPOINT_URL_LAMBDA={url} PERDURE_ENDPOINT={url}")
     if not (os.environ.get("AWS_DEFAULT_REGION") or (Path.home() / ".aws").exists()):
         lines.append(
             "  export AWS_DEFAULT_REGION=us-east-1 AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local"

@@ -66,7 +66,7 @@ class Live:
             try:
                 click.echo(line, file=self._out)
             except (OSError, ValueError):
-                return  # nobody reads any more
+                continue  # nobody reads any more
 
     # --- lines ---------------------------------------------------------------------------------------------------
 

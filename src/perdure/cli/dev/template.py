@@ -43,6 +43,7 @@ class TemplateSource:
         self._template = self._read()
         self._deployed: dict[str, _Deployed] = {}
         self._followed: set[str] = set()
+        self._packages: dict[Path, bytes] = {}
         self._interpreters = Interpreters()
 
     @property
@@ -88,7 +89,8 @@ class TemplateSource:
                 self._warn_of_broken(function, place, live)
             self._deploy_one(node, function, place)
             self._follow(node, function.name, live)
-        self._set_aliases(node.registry)
+        self._packages.clear()
+        self._lead_aliases(node, live, is_first=True)
         self._tell_notes(live)
 
     def _left_out(self) -> list[LeftOut]:
@@ -128,33 +130,48 @@ class TemplateSource:
     def _deploy_one(self, node: Node, function: TemplateFunction, place: Path | None) -> bool:
         """Have a function in the registry as it is now; False if it was so already."""
         files = state_of(place) if place is not None else {}
-        package = pack(place) if place is not None else pack_texts(_inline(function))
-        if place is not None and place.is_file():
-            packages.check(package)
+        package = self._packed(place) if place is not None else pack_texts(_inline(function))
         has_changed = _put(node.registry, function, package)
         self._deployed[function.name] = _Deployed(function, place, files)
         return has_changed
 
-    def _set_aliases(self, registry: Registry) -> dict[str, str]:
-        """Publish what is to be published, and lead the aliases there; return those that moved, with their versions."""
-        known = {each.name for each in self._runnable()}
-        for name in sorted({each.name for each in self._runnable() if each.is_published}):
-            registry.publish(name)
-        return {
-            f"{alias.function}:{alias.name}": version
-            for alias in self._template.aliases
-            if alias.function in known and (version := _lead(registry, alias)) is not None
-        }
+    def _packed(self, place: Path) -> bytes:
+        """The package of a folder or a file, which several functions may have in common."""
+        if place not in self._packages:
+            self._packages[place] = pack(place)
+            if place.is_file():
+                packages.check(self._packages[place])
+        return self._packages[place]
+
+    def _lead_aliases(self, node: Node, live: Live, *, is_first: bool = False) -> None:
+        """Publish what is to be published, and lead the aliases there."""
+        runnable = {each.name: each for each in self._runnable()}
+        for name, function in runnable.items():
+            if function.is_published:
+                node.registry.publish(name)
+        for alias in self._template.aliases:
+            if alias.function not in runnable:
+                continue
+            try:
+                version = _lead(node.registry, alias)
+            except ServiceError as error:
+                live.trouble(f"the alias {alias.function}:{alias.name} stays as it is: {error.message}")
+                continue
+            if version is not None and not is_first:
+                live.happened(f"{alias.function}:{alias.name} leads to version {version}", "cyan")
 
     # --- what changes --------------------------------------------------------------------------------------------
 
     def look(self) -> State:
         state: dict[str, object] = {"": _stamp(self._path)}
+        seen: dict[Path, Files] = {}
         for name, deployed in self._deployed.items():
             place = deployed.place
             if deployed.function.code is not None:
                 place, _ = self._place_of(deployed.function)
-            state[name] = (place, state_of(place)) if place is not None else None
+            if place is not None and place not in seen:
+                seen[place] = state_of(place)
+            state[name] = (place, seen[place]) if place is not None else None
         return state
 
     def renew(self, node: Node, live: Live) -> None:
@@ -165,11 +182,8 @@ class TemplateSource:
                 self._renew_one(node, function, live)
             except ServiceError as error:
                 live.trouble(f"[{function.name}] {error.message}; the code before it runs on")
-        try:
-            for alias, version in self._set_aliases(node.registry).items():
-                live.happened(f"{alias} leads to version {version}", "cyan")
-        except ServiceError as error:
-            live.trouble(error.message)
+        self._packages.clear()
+        self._lead_aliases(node, live)
 
     def _reread(self, live: Live) -> bool:
         """Read the template again; False if it can't be."""
