@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import perdure
 from cli.conftest import Cli
 
 
@@ -111,6 +112,24 @@ def test_the_history_is_shown_if_asked_for(cli: Cli, orders: Path) -> None:
     assert said.json == [2, "deep"]
     for word in ("ExecutionStarted", "StepFailed", "no luck", "ContextSucceeded", "ExecutionSucceeded"):
         assert word in said.err
+
+
+def test_a_run_that_ends_before_it_is_looked_at_is_not_begun_again(
+    cli: Cli, orders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is gone on with as soon as the store is open, and may have ended a moment later."""
+    cli("run", orders.name, "-e", '{"ask": true}', code=7)
+    cli("callback", "succeed", (tmp_path / "id.txt").read_text(), "-r", "ana")
+
+    def opened_and_ended(url: str, functions: Any) -> Any:
+        app = perdure.open(url, functions)
+        for row in app.list():
+            assert app.execution(row.execution_id).wait(10)
+        return app
+
+    monkeypatch.setattr("perdure.cli.run.open_perdure", opened_and_ended)
+    assert cli("run", orders.name, "-e", '{"ask": true}', "-q").json["answer"] == "ana"
+    assert len(cli("ls").json["DurableExecutions"]) == 1
 
 
 def test_a_change_of_code_that_breaks_replay_is_8_and_says_what_differs(cli: Cli, orders: Path, tmp_path: Path) -> None:

@@ -18,16 +18,18 @@ from perdure.cli.exits import CliError, Exit
 from perdure.cli.given import event_text
 from perdure.cli.progress import Follower, Left
 from perdure.cli.settings import Command, Settings, settings
-from perdure.model.execution import ENDED, ExecutionStatus
+from perdure.model.execution import ENDED, OPEN, ExecutionRow
 from perdure.model.ids import EXECUTION_NAME
 from perdure.model.view import Changes, ExecutionView
+from perdure.service.clock import SystemClock
 from perdure.service.service import Service
+from perdure.store.open import open_store, sqlite_path
 from perdure.store.protocol import Query
-from perdure.worker.embedded import Execution, Perdure, open as open_perdure
+from perdure.store.sqlite import Mode
+from perdure.worker.embedded import Execution, open as open_perdure
 from perdure.worker.loading import Loaded, NotLoaded, load_handler
 
 CLOSE_S = 3.0
-_RUNNING = tuple(status for status in ExecutionStatus if status not in ENDED)
 
 
 @click.command(cls=Command)
@@ -80,14 +82,13 @@ def _run(
     show_history: bool,
 ) -> ExecutionView:
     """Run the execution until it ends; raises CliError where it is left before."""
+    prefix = f"run-{hashlib.sha256(f'{loaded.name} {text}'.encode()).hexdigest()[:10]}-"
+    last, others = _left_before(options, loaded, prefix)
     app = open_perdure(options.store_url, loaded.functions)
     try:
         with _terminate_as_interrupt():
-            others = app.service.search(Query(now_ms=app.service.clock.now_ms(), statuses=_RUNNING)).rows
-            execution = app.start(
-                loaded.name, json.loads(text), name=name or _run_name(app, loaded.name, text, is_new=is_new)
-            )
-            _announce(options, execution, [row.execution_id for row in others if row.function in loaded.functions])
+            execution = app.start(loaded.name, json.loads(text), name=name or _run_name(prefix, last, is_new=is_new))
+            _announce(options, execution, others)
             source = _Watched(app.service, execution.id)
             follower = Follower(options, source, is_from_start=execution.is_new)
             left = follower.until(lambda _picture: not must_wait)
@@ -109,17 +110,28 @@ def _run(
         app.close(CLOSE_S)
 
 
-def _run_name(app: Perdure, function: str, text: str, *, is_new: bool) -> str:
+def _left_before(options: Settings, loaded: Loaded, prefix: str) -> tuple[ExecutionRow | None, list[str]]:
+    """The last run whose name begins so, and the unfinished executions of the same functions.
+
+    As they are before anything of them goes on: a run that is gone on with may end at once.
+    """
+    path = sqlite_path(options.store_url)
+    if path is None or not path.exists():
+        return None, []
+    with contextlib.closing(open_store(options.store_url, Mode.READ)) as store:
+        now_ms = SystemClock().now_ms()
+        last = store.search(Query(now_ms=now_ms, function=loaded.name, name_prefix=prefix, limit=1)).rows
+        running = store.search(Query(now_ms=now_ms, statuses=OPEN)).rows
+    return (last[0] if last else None), [row.execution_id for row in running if row.function in loaded.functions]
+
+
+def _run_name(prefix: str, last: ExecutionRow | None, *, is_new: bool) -> str:
     """The name of the unfinished run of the same function with the same input, or a new one."""
-    prefix = f"run-{hashlib.sha256(f'{function} {text}'.encode()).hexdigest()[:10]}-"
-    query = Query(now_ms=app.service.clock.now_ms(), function=function, name_prefix=prefix, limit=1)
-    rows = app.service.search(query).rows
-    if not rows:
+    if last is None:
         return f"{prefix}1"
-    last = rows[0].shown_name
-    if rows[0].status not in ENDED and not is_new:
-        return last
-    number = last.removeprefix(prefix)
+    if last.status not in ENDED and not is_new:
+        return last.shown_name
+    number = last.shown_name.removeprefix(prefix)
     return f"{prefix}{int(number) + 1 if number.isdecimal() else 1}"
 
 
@@ -128,7 +140,8 @@ def _announce(options: Settings, execution: Execution, others: list[str]) -> Non
         return
     view = execution.describe()
     if not execution.is_new:
-        state = f"has ended {view.status}" if view.end_ms is not None else f"goes on after {view.operations} operations"
+        is_over = view.end_ms is not None and execution.id not in others
+        state = f"has ended {view.status}" if is_over else f"goes on after {view.operations} operations"
         click.echo(f"{view.function}/{view.name} {state}", err=True)
     more = [other for other in others if other != execution.id]
     if more:
