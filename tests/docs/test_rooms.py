@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "runtimes": {"service", "engine", "store", "wire", "model"},
     "sdk": {"model", "wire", "sdk (public modules)"},
     "sdk (public modules)": {"model", "wire", "sdk", "worker"},
-    "worker": {"service", "sdk", "sdk (public modules)", "engine", "store", "model"},
+    "worker": {"service", "sdk", "sdk (public modules)", "engine", "store", "wire", "model"},
     "api": {"runtimes", "service", "engine", "store", "wire", "model", "identity"},
     "identity": {"store", "wire", "model"},
     "sam": {"model"},

@@ -13,6 +13,7 @@ from perdure.service.service import Service
 from perdure.store.protocol import Store
 
 if TYPE_CHECKING:
+    from perdure.api.workers import Workers
     from perdure.runtimes.logs import FunctionLogs
     from perdure.service.registry import Registry
 
@@ -65,6 +66,7 @@ class Backing:
         home: Home,
         calling: Calling,
         logs: "FunctionLogs | None" = None,
+        workers: "Workers | None" = None,
         runtimes: frozenset[str] = frozenset(),
         check_package: Callable[[bytes], None] = lambda _package: None,
         sync_wait_s: float = 900.0,
@@ -77,6 +79,7 @@ class Backing:
         self.home = home
         self.calling = calling
         self._logs = logs
+        self._workers = workers
         self.runtimes = runtimes
         self.check_package = check_package
         self.sync_wait_s = sync_wait_s
@@ -92,3 +95,10 @@ class Backing:
         if self._logs is None:
             raise ResourceNotFound("this server keeps no logs of functions")
         return self._logs
+
+    @property
+    def workers(self) -> "Workers":
+        """Who gives workers their work."""
+        if self._workers is None:
+            raise ResourceNotFound("this server takes no workers")
+        return self._workers

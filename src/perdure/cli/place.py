@@ -67,14 +67,14 @@ def connected(options: Settings, **more: Any) -> "Client":
     place = server_of(options)
     return Client(
         place.endpoint,
-        _credentials(options),
+        credentials_of(options),
         region=place.region,
         ca_file=os.environ.get("AWS_CA_BUNDLE") or None,
         **{"backoff_s": BACKOFF_S, **more},
     )
 
 
-def _credentials(options: Settings) -> "Credentials | None":
+def credentials_of(options: Settings) -> "Credentials | None":
     """The access key of `--profile`, of the environment, of the configuration, or of the AWS tools' file."""
     from perdure.client.credentials import FAMILIES, Credentials, find_credentials, of_profile
 

@@ -205,13 +205,21 @@ _OPERATING: Final = (
     "lambda:DeleteDurableExecution",
     "lambda:SendDurableExecutionCallback*",
 )
+_WORKING: Final = (
+    "lambda:CheckpointDurableExecution",
+    "lambda:GetDurableExecutionState",
+    "lambda:InvokeFunction",
+)
+
 BUILT_IN: Final[dict[str, dict[str, Any]]] = {
     "read-only": _allow(*_READING),
     "operator": _allow(*_READING, *_OPERATING),
     "developer": _allow("lambda:*", "perdure:Get*", "perdure:List*"),
+    "worker": _allow("perdure:RunWorker", *_WORKING),
     "admin": _allow("*"),
 }
-"""Policies with a name: to look; also to stop, hold, free, remove and answer; also to invoke and deploy; everything."""
+"""Policies with a name: to look; also to stop, hold, free, remove and answer; also to invoke and deploy; everything.
+`worker` is what a worker needs, and nothing else."""
 
 
 def named_or_own(policy: str | Mapping[str, Any]) -> Policy:

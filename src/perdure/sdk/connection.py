@@ -68,9 +68,10 @@ class Endpoint:
         *,
         connect_s: float = CONNECT_S,
         read_s: float = READ_S,
+        ca_file: str | None = None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        """ValueError if `url` is none."""
+        """`ca_file` has the certificates to trust, instead of the system's. ValueError if `url` is none."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"an endpoint is written http://HOST:PORT or https://HOST, not {url!r:.200}")
@@ -82,6 +83,7 @@ class Endpoint:
         self._signer = signer
         self._connect_s = connect_s
         self._read_s = read_s
+        self._ca_file = ca_file
         self._pause = pause
         self._kept: deque[_Line] = deque()
         self._pid = os.getpid()
@@ -95,6 +97,7 @@ class Endpoint:
         body: bytes = b"",
         *,
         query: str = "",
+        media_type: str = "application/json",
         attempts: int = ATTEMPTS,
         read_s: float | None = None,
     ) -> Reply:
@@ -105,7 +108,7 @@ class Endpoint:
         """
         for attempt in range(1, attempts + 1):
             try:
-                reply = self._once(method, path, query, body, read_s or self._read_s)
+                reply = self._once(self._message(method, path, query, body, media_type), read_s or self._read_s)
             except OSError:
                 if attempt == attempts:
                     raise
@@ -120,9 +123,8 @@ class Endpoint:
         while self._kept:
             self._kept.pop().close()
 
-    def _once(self, method: str, path: str, query: str, body: bytes, read_s: float) -> Reply:
+    def _once(self, message: bytes, read_s: float) -> Reply:
         """One request; on a new connection if the kept one has been closed by the server meanwhile."""
-        message = self._message(method, path, query, body)
         line = self._borrow()
         if line is not None:
             try:
@@ -167,19 +169,19 @@ class Endpoint:
                 import ssl
 
                 if self._tls is None:
-                    self._tls = ssl.create_default_context()
+                    self._tls = ssl.create_default_context(cafile=self._ca_file)
                 connected = self._tls.wrap_socket(connected, server_hostname=self._address[0])
         except BaseException:
             connected.close()
             raise
         return _Line(connected)
 
-    def _message(self, method: str, path: str, query: str, body: bytes) -> bytes:
+    def _message(self, method: str, path: str, query: str, body: bytes, media_type: str) -> bytes:
         path = self._base + path
         line = f"{method} {path}?{query}" if query else f"{method} {path}"
         head = f"{line} HTTP/1.1\r\n{self._common}"
         if body:
-            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+            head += f"Content-Type: {media_type}\r\nContent-Length: {len(body)}\r\n"
         elif method != "GET":
             head += "Content-Length: 0\r\n"
         if self._signer is not None:

@@ -25,14 +25,20 @@ _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def open_endpoint(url: str, environment: Mapping[str, str]) -> Endpoint:
-    """A server, asked with signed requests if there are credentials in the environment. ValueError if `url` is none."""
-    key_id, secret = environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
-    if not key_id or not secret:
-        return Endpoint(url)
-    from perdure.wire.signature import Signer
+    """A server, asked with signed requests if there are credentials in the environment. ValueError if `url` is none.
 
-    region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1"
-    return Endpoint(url, Signer(key_id, secret, region=region, token=environment.get("AWS_SESSION_TOKEN")))
+    They are in `AWS_ACCESS_KEY_ID` and so on, or in `PERDURE_ACCESS_KEY_ID` and so on, which go first.
+    """
+    ca_file = environment.get("AWS_CA_BUNDLE") or None
+    for family in ("PERDURE", "AWS"):
+        key_id, secret = environment.get(f"{family}_ACCESS_KEY_ID"), environment.get(f"{family}_SECRET_ACCESS_KEY")
+        if key_id and secret:
+            from perdure.wire.signature import Signer
+
+            region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1"
+            token = environment.get(f"{family}_SESSION_TOKEN")
+            return Endpoint(url, Signer(key_id, secret, region=region, token=token), ca_file=ca_file)
+    return Endpoint(url, ca_file=ca_file)
 
 
 class Refused(Exception):

@@ -111,6 +111,16 @@ class RemoteClient:
         """Yes: an answer carries all that has changed, a wait that was over at once among it."""
         return True
 
+    @property
+    def token(self) -> str | None:
+        """The right to write once more; None if there is none any more."""
+        return self._token
+
+    def know(self, operations: Sequence[Operation]) -> None:
+        """Take operations for known that have come by another way than `load`, before any others."""
+        for operation in operations:
+            self._numbers.setdefault(operation.id, len(self._numbers) + 1)
+
     def load(self, operations: Sequence[Json], marker: str | None) -> list[Operation]:
         """Read the operations of an invocation's event, and fetch those that were left out of it."""
         found = self._read(operations)

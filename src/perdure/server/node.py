@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from perdure.api import emulator, function_logs, operators
+from perdure.api import emulator, function_logs, operators, workers
 from perdure.api.access import Access
 from perdure.api.app import HANDLERS, App
 from perdure.api.backing import Backing
@@ -32,6 +32,7 @@ from perdure.server.chores import Chores
 from perdure.server.endpoint_pool import EndpointPool
 from perdure.server.http import HttpServer, Tls, is_loopback
 from perdure.server.pools import Pools
+from perdure.server.worker_pool import WorkerPool
 from perdure.service.clock import Clock, SystemClock
 from perdure.service.invocation import Dispatcher
 from perdure.service.registry import Registry
@@ -42,7 +43,7 @@ from perdure.wire.api import lambda_api
 from perdure.worker.threads import ThreadWorker
 
 STOP_S: Final = 10.0
-ROUTES: Final = (*emulator.ROUTES, *function_logs.ROUTES, *operators.ROUTES)
+ROUTES: Final = (*emulator.ROUTES, *function_logs.ROUTES, *operators.ROUTES, *workers.ROUTES)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,16 +81,20 @@ class Node:
         self._is_folder_ours = settings.data is None
         self.logs = FunctionLogs(self._folder / "logs")
         self._managed = self._managed_pool(settings)
+        self._workers = WorkerPool(self.registry)
         pools: dict[Host, Dispatcher] = {
             Host.PROCESS: self._worker,
             Host.ENDPOINT: self._endpoints,
             Host.MANAGED: self._managed,
+            Host.WORKER: self._workers,
         }
         self.pools = Pools(self.registry, pools)
         self.service = Service(store, self.registry, self.pools, home=settings.home, terms=settings.terms, clock=clock)
         self._worker.bind(self.service)
         self._endpoints.bind(self.service)
         self._managed.bind(self.service)
+        self._workers.bind(self.service)
+        self.service.why_waiting = self._workers.why_waiting
         self.pools.bind(self.service)
         self._register(handlers or {})
         self._ticker = Ticker(self.service)
@@ -101,6 +106,7 @@ class Node:
             home=settings.home,
             calling=self._calls,
             logs=self.logs,
+            workers=self._workers,
             runtimes=frozenset(filter(is_known, lambda_api().shapes["Runtime"]["enum"])),
             check_package=packages.check,
             sync_wait_s=settings.sync_wait_s,
@@ -136,10 +142,12 @@ class Node:
 
     def stop(self, timeout_s: float = STOP_S) -> None:
         """Take no requests any more, hand back what runs, and give the store back; also before it was started."""
+        self._workers.close()
         self._http.stop(timeout_s)
         self._calls.stop()
         self._chores.stop()
         self.service.close()
+        self._workers.hand_back()
         self._worker.close(timeout_s)
         self._ticker.stop(timeout_s)
         self.pools.close()

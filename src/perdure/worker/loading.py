@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import inspect
 import sys
 import traceback
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from perdure.execution import definition_of
+from perdure.execution import default_name, definition_of
 
 Handler = Callable[..., Any]
 
@@ -38,14 +39,53 @@ def load_handler(reference: str) -> Loaded:
 
     Raises NotLoaded.
     """
-    source, _, attribute = reference.partition(":") if "\\" not in reference else reference.rpartition(":")
-    if not source:
-        raise NotLoaded(f"{reference!r} names no module", "write orders.py:handler or package.orders:handler")
+    source, attribute = _parted(reference)
     module = load_module(source)
     durable = {name: value for name, value in vars(module).items() if definition_of(value) is not None}
     functions = {_name(value): value for value in durable.values()}
     handler = _pick(module, source, attribute, durable)
     return Loaded(_name(handler), handler, {**functions, _name(handler): handler})
+
+
+class Handlers(msgspec.Struct, frozen=True):
+    """The functions of a module by the names that they go by, and the module."""
+
+    functions: dict[str, Handler]
+    module: ModuleType
+
+
+def load_functions(reference: str) -> Handlers:
+    """Import the module or the file, and take the handlers named after its colon: `orders.py:order,refund`.
+
+    Handlers may be durable or plain `f(event, context)`. Without names the durable functions of the module are meant.
+    Raises NotLoaded.
+    """
+    source, names = _parted(reference)
+    module = load_module(source)
+    durable = {name: value for name, value in vars(module).items() if definition_of(value) is not None}
+    if not names:
+        if not durable:
+            raise NotLoaded(
+                f"{source} has no durable function", "mark one with @durable_execution, or name a plain one"
+            )
+        return Handlers({_name(value): value for value in durable.values()}, module)
+    known = ", ".join(durable) or "none"
+    found = [_attribute(module, source, name.strip(), known) for name in names.split(",")]
+    for name, value in zip(names.split(","), found, strict=True):
+        if not callable(value) or (definition_of(value) is None and inspect.iscoroutinefunction(value)):
+            what = "an `async def` that is not durable" if callable(value) else f"a {type(value).__name__}"
+            raise NotLoaded(
+                f"{source}:{name.strip()} is {what}", "name durable functions, or plain ones that are `def`"
+            )
+    return Handlers({_name(value): value for value in found}, module)
+
+
+def _parted(reference: str) -> tuple[str, str]:
+    """Source and names of `source:names`; a drive letter's colon parts nothing."""
+    source, _, names = reference.partition(":") if "\\" not in reference else reference.rpartition(":")
+    if not source:
+        raise NotLoaded(f"{reference!r} names no module", "write orders.py:handler or package.orders:handler")
+    return source, names
 
 
 def load_module(source: str) -> ModuleType:
@@ -60,8 +100,7 @@ def is_file(source: str) -> bool:
 
 def _name(handler: Handler) -> str:
     definition = definition_of(handler)
-    assert definition is not None
-    return definition.name
+    return definition.name if definition is not None else default_name(handler)
 
 
 def _pick(module: ModuleType, source: str, attribute: str, durable: dict[str, Handler]) -> Handler:
@@ -75,17 +114,22 @@ def _pick(module: ModuleType, source: str, attribute: str, durable: dict[str, Ha
                 f"write {source}:NAME" if durable else "mark one with @durable_execution",
             )
         return next(iter(durable.values()))
+    found = _attribute(module, source, attribute, known)
+    if definition_of(found) is None:
+        what = f"a {type(found).__name__}" if not callable(found) else "not durable"
+        raise NotLoaded(f"{source}:{attribute} is {what}", f"mark it with @durable_execution; durable here: {known}")
+    handler: Handler = found
+    return handler
+
+
+def _attribute(module: ModuleType, source: str, attribute: str, known: str) -> Any:
     found: Any = module
     for part in attribute.split("."):
         try:
             found = getattr(found, part)
         except AttributeError:
             raise NotLoaded(f"{source} has no {attribute!r}", f"its durable functions: {known}") from None
-    if definition_of(found) is None:
-        what = f"a {type(found).__name__}" if not callable(found) else "not durable"
-        raise NotLoaded(f"{source}:{attribute} is {what}", f"mark it with @durable_execution; durable here: {known}")
-    handler: Handler = found
-    return handler
+    return found
 
 
 def _import_module(name: str) -> ModuleType:

@@ -87,6 +87,12 @@ class ThreadWorker:
             self._taken += 1
             return True
 
+    def enter(self) -> bool:
+        """Take a place, free or not, where somebody else has counted them; False if the worker is closing."""
+        with self._lock:
+            self._taken += not self._is_closing
+            return not self._is_closing
+
     @property
     def has_backlog(self) -> bool:
         return not self._work.empty()

@@ -98,7 +98,7 @@ def test_built_in_policies_allow_what_their_names_say(name: str, allowed: list[s
 def test_there_is_no_policy_of_an_unknown_name() -> None:
     with pytest.raises(InvalidParameterValue, match="no built-in policy 'root'"):
         named_or_own("root")
-    assert set(BUILT_IN) == {"read-only", "operator", "developer", "admin"}
+    assert set(BUILT_IN) == {"read-only", "operator", "developer", "worker", "admin"}
 
 
 # --- properties ---------------------------------------------------------------------------------------------------
