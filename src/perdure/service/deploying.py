@@ -90,7 +90,7 @@ def updated(
     """`$LATEST` as `change` makes it. Raises PreconditionFailed unless it has the `revision_id`, if one is given."""
     check_not_deleting(deployed.latest)
     _check_revision(revision_id, deployed.latest.revision_id, f"function {deployed.function.name!r}")
-    latest = change(deployed.latest)
+    latest = change(deployed.latest).with_state(FunctionState.ACTIVE)
     return _with_version(deployed, replace(latest, revision_id=stamp.revision_id, modified_ms=stamp.now_ms))
 
 
@@ -257,7 +257,7 @@ def with_state(
     found = deployed.versions.get(version)
     if found is None or found.is_deleting:
         return deployed
-    return _with_version(deployed, replace(found, state=state, state_reason=reason, state_reason_code=reason_code))
+    return _with_version(deployed, found.with_state(state, reason, reason_code))
 
 
 def with_alias(deployed: Deployed, alias: Alias, stamp: Stamp) -> tuple[Deployed, Alias]:
