@@ -277,7 +277,6 @@ def test_a_token_and_a_repeated_checkpoint_outlive_a_restart(kept: Served) -> No
     first = incoming.checkpoint(callback("c"), **given)
 
     again(kept)
-    incoming.client = kept.client
     resumed = function.next()
     assert resumed.arn == arn
     repeated = incoming.checkpoint(callback("c"), **given)

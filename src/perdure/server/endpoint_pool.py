@@ -34,6 +34,7 @@ class EndpointPool:
         self._find = find
         self._places = places
         self._taken = 0
+        self._is_closed = False
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(places, thread_name_prefix="perdure-endpoint")
         self._service: Service | None = None
@@ -61,6 +62,8 @@ class EndpointPool:
         self._threads.submit(self._call, call)
 
     def close(self) -> None:
+        """Wait for nobody: what comes back from now on is not recorded, and whoever takes over finds it lost."""
+        self._is_closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _invoke(self, invocation: Invocation) -> None:
@@ -74,6 +77,8 @@ class EndpointPool:
             outcome = cmd.Crashed(error_of(body)) if is_error else outcome_of(body)
         except ServiceError as error:
             outcome = cmd.Crashed(ErrorObject(error.message, error.code))
+        if self._is_closed:
+            return
         try:
             service.end_invocation(invocation, invocation.token, outcome)
         except ServiceError:
