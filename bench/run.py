@@ -121,6 +121,12 @@ SERVER_ROWS: list[tuple[str, str, str, bool, str]] = [
     ("managed", "cold_ms", "cold invocation, ms", False, ""),
     ("managed", "warm_p50_ms", "warm invocation, p50 ms", False, ""),
     ("managed", "warm_p99_ms", "… p99 ms", False, ""),
+    ("workers", "us_per_step", "1,000 steps in a worker, µs each", False, ""),
+    ("workers", "us_per_async_step", "… of an async handler, µs each", False, ""),
+    ("workers", "durable_p50_ms", "empty execution in a worker, p50 ms", False, ""),
+    ("workers", "durable_p99_ms", "… p99 ms", False, ""),
+    ("workers", "plain_p50_ms", "plain function in a worker, p50 ms", False, ""),
+    ("workers", "plain_p99_ms", "… p99 ms", False, ""),
     ("suspended", "mib_10", "memory of a server beside 10 suspended, MiB", False, ""),
     ("suspended", "mib_100000", "… beside 100,000, MiB", False, "as with 10"),
 ]

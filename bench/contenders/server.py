@@ -322,6 +322,53 @@ def managed(folder: Path) -> dict[str, float]:
     return found
 
 
+WORKER = """
+    from perdure import durable_execution
+
+    @durable_execution(name="empty")
+    def empty(event, context):
+        return event
+
+    @durable_execution(name="loop")
+    async def loop(event, context):
+        began = time.perf_counter()
+        for number in range(event):
+            await context.step(lambda _, number=number: number, name="step")
+        return (time.perf_counter() - began) / event * 1e6
+
+    def plain(event, context):
+        return event
+"""
+
+
+def workers(folder: Path) -> dict[str, float]:
+    """The same in a worker: steps of blocking and of async handlers, and what an invocation costs its caller."""
+    found: dict[str, float] = {}
+    steps = STEPS.format(root="perdure").replace("@durable_execution", '@durable_execution(name="steps")')
+    (folder / "app.py").write_text(textwrap.dedent(steps) + textwrap.dedent(WORKER))
+    names = ("handler", "loop", "empty", "plain")
+    command = [sys.executable, "-m", "perdure", "worker", f"app.py:{','.join(names)}", "-q", "--endpoint"]
+    with server(folder) as (url, _process), subprocess.Popen([*command, url], cwd=folder) as worker:
+        link = Link(url)
+        while not json.loads(urllib.request.urlopen(f"{url}/perdure/v1/workers").read())["Workers"]:
+            time.sleep(0.01)
+        for key, function in (("us_per_step", "steps"), ("us_per_async_step", "loop")):
+            for _ in range(2):
+                found[key] = float(
+                    link.post(f"/2015-03-31/functions/{function}/invocations?Qualifier=$LATEST", b"1000")
+                )
+        for key, function in (("durable", "empty"), ("plain", "app-plain")):
+            taken = []
+            for _ in range(500):
+                began = time.perf_counter()
+                link.post(f"/2015-03-31/functions/{function}/invocations?Qualifier=$LATEST", b"1")
+                taken.append((time.perf_counter() - began) * 1000)
+            found[f"{key}_p50_ms"] = percentile(taken, 50)
+            found[f"{key}_p99_ms"] = percentile(taken, 99)
+        worker.terminate()
+    return found
+
+
 def suspended(folder: Path) -> dict[str, float]:
     """Memory of a server over a store with suspended executions."""
     import perdure
@@ -350,5 +397,5 @@ def suspended(folder: Path) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    ours = [managed, suspended] if IS_OURS and STORE == "sqlite" else []
+    ours = [managed, workers, suspended] if IS_OURS and STORE == "sqlite" else []
     main([checkpoints, http_starts, server_ready, *ours])
