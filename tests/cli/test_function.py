@@ -1,5 +1,6 @@
 """`perdure function …`: deploying, versions, aliases, and waiting for old versions to have nothing to do."""
 
+import json
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from perdure.cli.source import Source, read_source
 from perdure.server.node import Node
 from perdure.store.memory import MemoryStore
 from perdure.store.protocol import Page, Query
+from support.scripted_http import Answer, scripted
 
 CODE = """
 import os
@@ -260,3 +262,39 @@ def test_a_function_with_open_executions_goes_when_they_have_ended(cli: Cli, nod
     cli("invoke", "orders", "-e", '{"ask": true}', "-q", code=7)
     assert "as soon as its open executions have ended" in cli("function", "delete", "orders", "-y").err
     cli("function", "delete", "nobody", "-y", code=3)
+
+
+# --- logs ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_function_printed_is_shown(cli: Cli, node: Node, app: Path) -> None:
+    (app / "orders.py").write_text(CODE.replace("    found =", "    print('hello', event.get('sku'))\n    found ="))
+    cli("function", "deploy", "app", "--alias", "live")
+    for sku in ("tea", "jam"):
+        cli("invoke", "orders:live", "-e", f'{{"sku": "{sku}"}}', "-q")
+    lines = cli("function", "logs", "orders:live", "-o", "table").out
+    assert lines.index("hello tea") < lines.index("hello jam")
+    records = cli("function", "logs", "orders").json["Records"]
+    assert {record["Version"] for record in records} == {"1"}
+    assert records[0]["Timestamp"].endswith("Z")
+    (of_last,) = [record for record in records if record["Message"] == "hello jam"]
+    assert "hello tea" not in cli("function", "logs", "orders", "--request-id", of_last["RequestId"]).out
+    assert "hello jam" in cli("execution", "logs", "@last", "-o", "table").out
+    assert "hello tea" not in cli("execution", "logs", "@last", "-o", "table").out
+    assert cli("function", "logs", "orders:$LATEST").json == {"Records": []}
+    assert cli("function", "logs", "orders", "--level", "error").json == {"Records": []}
+    cli("function", "logs", "nobody", code=3)
+
+
+def test_logs_are_followed_line_by_line(cli: Cli) -> None:
+    lines = (
+        b'{"Timestamp": 1.5, "Message": "one", "Level": "INFO"}\n{"Timestamp": 2, "Message": "two", "Level": "ERROR"}\n'
+    )
+    gone = Answer(404, {"Message": "no"}, (("x-amzn-ErrorType", "ResourceNotFoundException"),))
+    with scripted(Answer(200, lines), Answer(200, lines), gone) as server:
+        said = cli("function", "logs", "f", "-f", "--endpoint", server.url, "--level", "WARN")
+        assert [json.loads(line)["Message"] for line in said.out.splitlines()] == ["two"]
+        shown = cli("function", "logs", "f", "-f", "--endpoint", server.url, "-o", "table", "--utc").out
+        assert shown == "00:00:01.500 one\n00:00:02.000 two\n"
+        cli("function", "logs", "f", "-f", "--endpoint", server.url, code=3)
+    assert "Follow=true" in server.asked[0].target

@@ -41,6 +41,12 @@ def sleeps(event: Any, context: DurableContext) -> Any:
     context.wait(Duration.from_hours(1), name="night")
 
 
+@durable_execution(name="steps")
+def steps(event: Any, context: DurableContext) -> Any:
+    for number in range(1300):
+        context.step(lambda _: None, name=f"step-{number}")
+
+
 def plain(event: Any, _context: Any) -> Any:
     if event.get("wrong"):
         raise KeyError("sku")
@@ -49,7 +55,8 @@ def plain(event: Any, _context: Any) -> Any:
 
 @pytest.fixture
 def node(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
-    handlers: dict[str, Any] = {"double": double, "asks": asks, "fails": fails, "sleeps": sleeps, "plain": plain}
+    handlers: dict[str, Any] = {"double": double, "asks": asks, "fails": fails, "sleeps": sleeps, "steps": steps}
+    handlers["plain"] = plain
     with Node(MemoryStore(), handlers=handlers) as node:
         monkeypatch.setenv("PERDURE_ENDPOINT", node.url)
         yield node
@@ -189,6 +196,19 @@ def test_an_event_over_a_mebibyte_is_sent_by_a_caller_who_waits(cli: Cli, node: 
     assert "must be smaller" in cli("invoke", "double", "-e", "@large.json", "--async", code=2).err
 
 
+def test_a_store_file_is_no_place_to_invoke_at(cli: Cli, node: Node) -> None:
+    assert "this command works at a server" in cli("invoke", "double", "--store", "perdure.db", code=2).err
+
+
+def test_functions_of_the_server_are_completed(cli: Cli, node: Node) -> None:
+    from click.shell_completion import ShellComplete
+
+    from perdure.cli.main import root
+
+    found = ShellComplete(root, {}, "perdure", "_PERDURE_COMPLETE").get_completions(["invoke"], "d")
+    assert [item.value for item in found] == ["double"]
+
+
 def test_a_function_that_is_not_there_is_not_found(cli: Cli, node: Node) -> None:
     assert "Function not found" in cli("invoke", "nobody", code=3).err
 
@@ -247,6 +267,17 @@ def test_what_has_ended_is_followed_to_its_end(cli: Cli, node: Node) -> None:
     assert "execution succeeded" in cli("execution", "follow", "@last", "-o", "summary").err
     cli("invoke", "fails", "-q", code=1)
     assert "ended FAILED" in cli("execution", "follow", "@last", "-q", code=1).err
+
+
+def test_a_long_history_is_shown_whole_over_all_its_pages(cli: Cli, node: Node) -> None:
+    """CLI 23"""
+    cli("invoke", "steps", "-q")
+    events = cli("execution", "history", "@last").json["Events"]
+    assert [event["EventId"] for event in events] == list(range(1, len(events) + 1))
+    assert len(events) > 2_500
+    assert cli("execution", "history", "@last", "--reverse").json["Events"] == events[::-1]
+    assert [json.loads(line) for line in cli("execution", "follow", "@last").out.splitlines()] == events
+    assert len(cli("execution", "tree", "@last").json["Operations"]) == 1_300
 
 
 def test_following_is_given_up_after_its_time(cli: Cli, node: Node) -> None:

@@ -371,6 +371,9 @@ def test_the_ids_of_executions_and_callbacks_and_the_names_of_functions_are_comp
     assert set(ids.values()) <= set(complete("execution get "))
     (found,) = cli("callback", "list").json["Callbacks"]
     assert complete("callback succeed ") == [found["CallbackId"]]
+
+
+def test_names_of_functions_are_completed(cli: Cli, in_file: dict[str, str]) -> None:
     assert complete("execution list s") == ["sleeper"]
 
 

@@ -1,5 +1,6 @@
 """The documentation is true: its programs run, its commands answer as it says, its links lead somewhere."""
 
+import contextlib
 import os
 import re
 import shlex
@@ -38,24 +39,46 @@ RUNNABLE = [page for page in PAGES if any(block.language in ("python", "console"
 @pytest.mark.parametrize("page", RUNNABLE, ids=relative)
 def test_what_a_page_shows_happens(page: Path, tmp_path: Path) -> None:
     """Programs that begin with their file's name are written to it, others are run; commands are typed in order."""
-    for block in blocks(page):
-        if block.language == "python":
-            named = re.match(r"# (\w+\.py)\n", block.text)
-            if named:
-                (tmp_path / named[1]).write_text(block.text)
-            else:
-                (tmp_path / "block.py").write_text(block.text)
-                run([sys.executable, "block.py"], tmp_path)
-        elif block.language == "console":
-            for command, expected in dialogue(block.text):
-                check(command, expected, tmp_path)
+    with contextlib.ExitStack() as left:
+        surroundings = around(tmp_path)
+        for block in blocks(page):
+            if block.language == "python":
+                named = re.match(r"# (\w+\.py)\n", block.text)
+                if named:
+                    (tmp_path / named[1]).write_text(block.text)
+                else:
+                    (tmp_path / "block.py").write_text(block.text)
+                    run([sys.executable, "block.py"], tmp_path, surroundings)
+            elif block.language == "console":
+                for command, expected in dialogue(block.text):
+                    if command == "perdure serve &":
+                        surroundings["PERDURE_ENDPOINT"] = left.enter_context(serving(tmp_path, surroundings))
+                    else:
+                        check(command, expected, tmp_path, surroundings)
 
 
-def run(command: list[str], folder: Path, exit_code: int = 0) -> str:
-    path = os.pathsep.join((str(ROOT / "src"), str(folder)))  # this repository, whichever one is installed
-    environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONPATH": path}
+def around(folder: Path) -> dict[str, str]:
+    """The environment of a page: this repository, whichever one is installed, and nothing of who runs the test."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PERDURE_", "AWS_"))}
+    path = os.pathsep.join((str(ROOT / "src"), str(folder)))
+    homes = {"XDG_CONFIG_HOME": str(folder / ".config"), "XDG_STATE_HOME": str(folder / ".state")}
+    none = {"AWS_SHARED_CREDENTIALS_FILE": str(folder / ".aws-credentials")}
+    return {**kept, **homes, **none, "PYTHONUTF8": "1", "PYTHONPATH": path}
+
+
+@contextlib.contextmanager
+def serving(folder: Path, surroundings: dict[str, str]) -> Iterator[str]:
+    """A server in the background, on a port that is free; yields its URL."""
+    command = [sys.executable, "-m", "perdure", "serve", "--port", "0", "-q", "--log-level", "ERROR"]
+    with subprocess.Popen(command, cwd=folder, env=surroundings, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        yield server.stdout.readline().strip()
+        server.terminate()
+
+
+def run(command: list[str], folder: Path, surroundings: dict[str, str], exit_code: int = 0) -> str:
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False
+        command, cwd=folder, env=surroundings, capture_output=True, text=True, timeout=LIMIT_S, check=False
     )
     assert done.returncode == exit_code, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -74,14 +97,14 @@ def dialogue(text: str) -> Iterator[tuple[str, list[str]]]:
     yield command, expected
 
 
-def check(command: str, expected: list[str], folder: Path) -> None:
+def check(command: str, expected: list[str], folder: Path, surroundings: dict[str, str]) -> None:
     """`…` stands for anything; a line `? 7` says which exit code is right."""
     words = shlex.split(command)
     assert words[0] == "perdure", f"pages type `perdure` only, not {command!r}"
     exit_code = 0
     if expected and expected[0].startswith("? "):
         exit_code = int(expected.pop(0)[2:])
-    answer = run([sys.executable, "-m", "perdure", *words[1:]], folder, exit_code)
+    answer = run([sys.executable, "-m", "perdure", *words[1:]], folder, surroundings, exit_code)
     lines = answer.splitlines()
     for line in expected:
         pattern = ".*".join(re.escape(part) for part in line.split("…"))

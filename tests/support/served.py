@@ -3,6 +3,7 @@
 import http.client
 import itertools
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,16 +22,21 @@ from perdure.model import event as ev
 from perdure.model.execution import DurableConfig
 from perdure.model.function import FunctionVersion, Host
 from perdure.model.ids import ExecutionArn
+from perdure.runtimes.pool import Settings as PoolSettings
 from perdure.server.node import Node, Settings
 from perdure.service.clock import Clock
 from perdure.store.memory import MemoryStore
 from perdure.store.sqlite.store import SqliteStore
+from support.functions import PYTHON, node
 from support.local import ManualClock
 from support.raw import SOON_S, Endpoint, Json, RawFunction, Reply, endpoint
 
+ROLE = "arn:aws:iam::000000000000:role/r"
 REGION = "us-east-1"
 SESSION = boto3.Session("AKIDEXAMPLE", "secret", region_name=REGION)
 DURABLE = DurableConfig()
+INTERPRETERS = {"nodejs22.x": node(), PYTHON: sys.executable}
+NODE = "nodejs22.x"
 
 
 def client_of(url: str, *, attempts: int = 1) -> Any:
@@ -51,13 +57,16 @@ class Served:
         path: Path | None = None,
         handlers: Mapping[str, Callable[..., Any]] | None = None,
         sync_wait_s: float = 900.0,
+        managed: PoolSettings | None = None,
     ) -> None:
         self.played = played
         self.manual = ManualClock()
         self._clock = clock or self.manual
         self._path = path
         self._handlers = handlers
-        self._settings = Settings(terms=terms or Terms(), sync_wait_s=sync_wait_s)
+        self._settings = Settings(
+            terms=terms or Terms(), sync_wait_s=sync_wait_s, managed=managed or PoolSettings(interpreters=INTERPRETERS)
+        )
         self._names = itertools.count(1)
         self.start()
 
@@ -80,11 +89,16 @@ class Served:
     ) -> RawFunction:
         """A new function that the test plays."""
         name = name or f"played-{next(self._names)}"
+        function = self.play(name, reply=reply)
         self.node.registry.create(
             FunctionVersion(function=name, host=Host.ENDPOINT, endpoint=self.played.url, durable=durable, timeout_s=60)
         )
+        return function
+
+    def play(self, name: str, played: Endpoint | None = None, *, reply: Reply | None = None) -> RawFunction:
+        """Have the test play a function of this name, at an endpoint of its own if one is given."""
         function = RawFunction(name, self.client, reply)
-        self.played.functions[name] = function
+        (played or self.played).functions[name] = function
         return function
 
     def start_execution(self, function: RawFunction, payload: Any = None, **more: Any) -> str:
@@ -98,6 +112,17 @@ class Served:
         with closing(answer["Payload"]) as payload:
             answer["Payload"] = payload.read().decode()
         return answer
+
+    def deploy(self, name: str, code: bytes, runtime: str, handler: str, **more: Any) -> str:
+        """Create a function from a package, durable unless `more` says otherwise, and return its `$LATEST`."""
+        given = {"Role": ROLE, "Timeout": 20, "MemorySize": 1024, "DurableConfig": {}, **more}
+        if given["DurableConfig"] is None:
+            del given["DurableConfig"]
+        self.client.create_function(
+            FunctionName=name, Code={"ZipFile": code}, Runtime=runtime, Handler=handler, **given
+        )
+        self.client.get_waiter("function_active_v2").wait(FunctionName=name)
+        return f"{name}:$LATEST"
 
     # --- time ----------------------------------------------------------------------------------------------------
 

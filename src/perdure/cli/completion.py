@@ -85,14 +85,13 @@ def callbacks(context: click.Context, _parameter: click.Parameter, incomplete: s
 
 
 def functions(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Functions that have executions."""
+    """Names of functions."""
     from perdure.cli.desk import opened
-    from perdure.store.protocol import Query
 
     def find(options: Settings) -> Iterable[CompletionItem]:
         with opened(options, is_hasty=True) as desk:
-            rows = islice(desk.rows(Query(now_ms=desk.now_ms(), limit=1000)), 1000)
-            for name in sorted({row.function for row in rows if row.function.startswith(incomplete)}):
-                yield CompletionItem(name)
+            for name in desk.functions():
+                if name.startswith(incomplete):
+                    yield CompletionItem(name)
 
     return _found(context, find)

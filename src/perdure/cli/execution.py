@@ -46,6 +46,7 @@ PAYLOAD_CHARS = 100
     help="See executions, and stop, hold, free and remove them.",
     lazy={
         "follow": ("perdure.cli.follow:follow_execution", "Show an execution as it goes on, until it ends."),
+        "logs": ("perdure.cli.logs:execution_logs", "What an execution's invocations have printed."),
         "tail": ("perdure.cli.follow:follow_execution", "The same as `follow`."),
     },
 )

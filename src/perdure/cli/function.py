@@ -30,7 +30,10 @@ SHOWN_MAX: Final = 100
 @click.group(
     cls=Group,
     help="The functions of a server.",
-    lazy={"deploy": ("perdure.cli.deploy:deploy", "Make a function of code, or bring it up to date.")},
+    lazy={
+        "deploy": ("perdure.cli.deploy:deploy", "Make a function of code, or bring it up to date."),
+        "logs": ("perdure.cli.logs:function_logs", "What a function has printed."),
+    },
 )
 def function() -> None:
     pass

@@ -27,6 +27,7 @@ root = Group(
         "function": ("perdure.cli.function:function", "Deploy, list and remove functions of a server."),
         "local": ("perdure.cli.sam:local", "SAM's `sam local` for durable functions: no containers."),
         "remote": ("perdure.cli.sam:remote", "SAM's `sam remote` for durable functions."),
+        "logs": ("perdure.cli.logs:function_logs", "What a function has printed, and what it prints."),
         "keys": ("perdure.cli.keys:keys", "Access keys: make, list, disable, remove them."),
         "roles": ("perdure.cli.roles:roles", "What functions may do beside moving their own executions on."),
         "audit": ("perdure.cli.audit:audit", "Who has done what."),

@@ -62,6 +62,8 @@ def server_of(options: Settings) -> ServerPlace:
 
 def connected(options: Settings, **more: Any) -> "Client":
     """The client of the server; nothing is sent yet."""
+    if options.store:
+        raise click.UsageError("this command works at a server, which --endpoint names; --store means nothing to it")
     from perdure.client.client import Client
 
     place = server_of(options)
@@ -122,7 +124,10 @@ def _texts(table: Any) -> dict[str, str]:
 
 def _project() -> Mapping[str, Any] | None:
     """`[tool.perdure]` of the nearest pyproject.toml, in this folder or above."""
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # the folder has been removed under the shell
+        return None
     for folder in (here, *here.parents):
         path = folder / "pyproject.toml"
         if path.is_file():

@@ -1,6 +1,5 @@
 """A server as operators work at it, over its HTTP API."""
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -67,6 +66,9 @@ class ServerDesk:
 
     def last_started(self) -> str | None:
         return remembered.last(self._client.endpoint)
+
+    def functions(self) -> Iterator[str]:
+        return (str(found["FunctionName"]) for found in self._client.paginate("ListFunctions", "Functions"))
 
     def get(self, execution: str) -> ExecutionView:
         answer = self._client.call("GetDurableExecution", DurableExecutionArn=self._arn(execution))
@@ -234,10 +236,12 @@ class _Told:
             time.sleep(min(wait_s, AGAIN_S))
             return Changes(after or self._last.position, self._last.view, ())
         self._last, self._lost_at_s = found, None
+        if found.position == after and found.view.end_ms is None and wait_s < 1:
+            time.sleep(max(wait_s, 0))  # the server waits for whole seconds
         return found
 
     def _asked(self, after: str | None, wait_s: float) -> Changes:
-        wait = math.ceil(min(wait_s, WAIT_S_MAX))
+        wait = int(min(wait_s, WAIT_S_MAX))
         query = [] if after is None else [("After", after), ("WaitSeconds", str(wait))]
         if self._is_with_data:
             query.append(("IncludeExecutionData", "true"))

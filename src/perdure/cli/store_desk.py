@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 from perdure.cli.recording import note
@@ -18,6 +19,7 @@ from perdure.service.ledger import not_found
 from perdure.service.service import Service
 from perdure.store.protocol import Query, Store
 
+ROWS_MAX: Final = 1_000
 LOOK_S: Final = 0.5
 """What another process writes is looked for as often as this."""
 
@@ -59,6 +61,11 @@ class StoreDesk:
 
     def last_started(self) -> str | None:
         return None
+
+    def functions(self) -> Iterator[str]:
+        """Those that have had executions lately."""
+        rows = islice(self.rows(Query(now_ms=self.now_ms(), limit=ROWS_MAX)), ROWS_MAX)
+        yield from sorted({row.function for row in rows})
 
     def get(self, execution: str) -> ExecutionView:
         return self._service.get(_id(execution))

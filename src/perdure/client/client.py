@@ -137,6 +137,14 @@ class Client:
             raise self._no_json(received)
         return found
 
+    def stream(self, path: str, *, query: Sequence[tuple[str, str]] = ()) -> "Iterator[Json]":
+        """The JSON objects, one a line, of a route whose answer goes on; they are read while one iterates."""
+        from perdure.wire.api import Message
+
+        target, headers = self._addressed("GET", Message(b"", (), path, tuple(query)))
+        for line in self._opened().lines("GET", target, headers, self._timeout_s):
+            yield msgspec.json.decode(line)
+
     def close(self) -> None:
         if self._connections is not None:
             self._connections.close()
@@ -171,14 +179,18 @@ class Client:
             self._pause(max(min(least_s, BACKOFF_S_MAX), self._chance() * most_s))
 
     def _send_once(self, method: str, message: "Message", timeout_s: float) -> "Received":
+        target, headers = self._addressed(method, message)
+        return self._opened().send(method, target, headers, message.body, timeout_s)
+
+    def _addressed(self, method: str, message: "Message") -> tuple[str, dict[str, str]]:
+        """The target of a request, and its headers, signed."""
         path = self._base + message.path
         query = urlencode(message.query, quote_via=quote, safe=_SAFE)
         headers = {name.lower(): value for name, value in message.headers}
         headers |= {"host": self._host, "user-agent": f"perdure/{__version__}", "accept": "application/json"}
         if self._credentials is not None:
             headers |= self._signature(self._credentials, method, path, query, headers, message.body)
-        target = f"{path}?{query}" if query else path
-        return self._opened().send(method, target, headers, message.body, timeout_s)
+        return (f"{path}?{query}" if query else path), headers
 
     def _signature(
         self, credentials: Credentials, method: str, path: str, query: str, headers: dict[str, str], body: bytes

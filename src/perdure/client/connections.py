@@ -7,12 +7,12 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 import msgspec
 
-from perdure.client.errors import ClientError, NotUnderstood, TooLate, Unreachable
+from perdure.client.errors import ClientError, NotUnderstood, TooLate, Unreachable, error_of
 
 IDLE_MAX = 8
 IDLE_S_MAX = 50.0
@@ -68,6 +68,30 @@ class Connections:
             else:
                 connection.close()
         return received
+
+    def lines(self, method: str, target: str, headers: Mapping[str, str], timeout_s: float) -> Iterator[bytes]:
+        """The lines of an answer as they come, for as long as it goes on; ApiError if it is one.
+
+        `timeout_s` is for the beginning of the answer.
+        """
+        connection = self._opened()
+        with contextlib.closing(connection):
+            try:
+                sock = connection.sock
+                assert sock is not None
+                sock.settimeout(timeout_s)
+                connection.request(method, target, headers=dict(headers))
+                answer = connection.getresponse()
+                if answer.status >= 400:
+                    found = {name.lower(): value for name, value in answer.getheaders()}
+                    raise error_of(answer.status, found, answer.read())
+                sock.settimeout(None)
+                while line := answer.readline():
+                    yield line
+            except TimeoutError:
+                raise TooLate(self._endpoint, f"it took longer than {timeout_s:g} seconds") from None
+            except (OSError, http.client.HTTPException):
+                raise self._lost("the connection broke in the middle of the answer") from None
 
     def close(self) -> None:
         """Close what is idle; what is under way is closed at its end."""
