@@ -1,7 +1,6 @@
 """The command `perdure run` as people use it: on a terminal, interrupted, killed, and typed again."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.terminal import LIMIT_S, on_terminal
+from support.terminal import LIMIT_S, Process, on_terminal
 
 PERDURE = [sys.executable, "-m", "perdure"]
 
@@ -39,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_on_a_terminal_the_tree_lives_and_ctrl_c_leaves_what_can_be_gone_on_with(folder: Path) -> None:
     command = [*PERDURE, "run", "app.py", "-e", '{"seconds": 2}']
-    left = on_terminal(command, folder, ("0:01", lambda process: os.kill(process.pid, signal.SIGINT)))
+    left = on_terminal(command, folder, ("0:01", Process.interrupt))
     assert left.code == 130
     assert "✓ first" in left.text
     assert "◷ cool-down (Wait)  0:02" in left.text, "the wait is counted down"

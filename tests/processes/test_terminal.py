@@ -1,7 +1,5 @@
 """`perdure invoke` as people use it: on a terminal, where it asks them, and where Ctrl-C leaves the execution alone."""
 
-import os
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,8 +103,7 @@ def test_who_waits_is_asked_again_at_the_next_callback(node: Node, tmp_path: Pat
 
 
 def test_ctrl_c_leaves_the_execution_running_and_says_how_to_see_it_again(node: Node, tmp_path: Path) -> None:
-    interrupt = ("What now", lambda process: os.kill(process.pid, signal.SIGINT))
-    screen = invoke(node, tmp_path, "order", interrupt)
+    screen = invoke(node, tmp_path, "order", ("What now", Process.interrupt))
     assert screen.code == 130
     assert "goes on. Hint: see it again with: perdure execution follow " in " ".join(screen.text.split())
     assert status_of_the_last(node) == "RUNNING"

@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import termios
@@ -31,9 +32,15 @@ class Process(msgspec.Struct):
 
     pid: int
     terminal: int
+    is_interrupted: bool = False
 
     def type(self, line: str) -> None:
         os.write(self.terminal, f"{line}\n".encode())
+
+    def interrupt(self) -> None:
+        """Ctrl-C, and once more if that does nothing: Python sleeps over one that comes just before it reads a line."""
+        self.is_interrupted = True
+        os.kill(self.pid, signal.SIGINT)
 
 
 Deed = tuple[str, Callable[[Process], object]]
@@ -48,10 +55,13 @@ def on_terminal(command: Sequence[str], folder: Path, *deeds: Deed, environ: Map
         command, cwd=folder, stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True
     )
     os.close(slave)
+    running = Process(process.pid, master)
     left, text, seen, deadline = list(deeds), "", 0, time.monotonic() + LIMIT_S
     with contextlib.suppress(OSError):  # Linux says so when the last writer has closed the terminal
         while time.monotonic() < deadline:
-            if not select.select([master], [], [], 1.0)[0]:
+            if not select.select([master], [], [], 2.0)[0]:
+                if running.is_interrupted:
+                    running.interrupt()
                 continue
             data = os.read(master, 65536)
             if not data:
@@ -59,7 +69,7 @@ def on_terminal(command: Sequence[str], folder: Path, *deeds: Deed, environ: Map
             text += _CONTROLS.sub("", data.decode("utf-8", "replace"))
             while left and (at := text.find(left[0][0], seen)) >= 0:
                 seen = at + len(left[0][0])
-                left.pop(0)[1](Process(process.pid, master))
+                left.pop(0)[1](running)
     os.close(master)
     process.kill() if time.monotonic() >= deadline else process.wait(LIMIT_S)
     assert not left, f"{left[0][0]!r} did not come:\n{text}"
