@@ -262,6 +262,15 @@ STEPS = """
             context.step(lambda _, number=number: number, name="step")
         return (time.perf_counter() - began) / event * 1e6
 """
+ASKING = """
+    import time
+    from perdure import DurableContext, durable_execution
+
+    @durable_execution
+    def handler(event, context: DurableContext):
+        context.create_callback(name="answer").result()
+        return time.time()
+"""
 PLAIN = """
     def handler(event, context):
         return event
@@ -306,6 +315,8 @@ def managed(folder: Path) -> dict[str, float]:
             for _ in range(2):  # the second process is warm
                 answer = client.invoke(FunctionName=f"{key}:$LATEST", Payload=b"1000")
                 found[key] = float(answer["Payload"].read())
+        deploy(client, "asking", ASKING, DurableConfig={"ExecutionTimeout": 3600})
+        found["callback_p50_ms"], found["callback_p99_ms"] = callbacks(client)
         deploy(client, "plain", PLAIN)
         path = "/2015-03-31/functions/plain/invocations"
         link = Link(url)
@@ -320,6 +331,46 @@ def managed(folder: Path) -> dict[str, float]:
         found["warm_p50_ms"] = percentile(taken, 50)
         found["warm_p99_ms"] = percentile(taken, 99)
     return found
+
+
+def callbacks(client) -> tuple[float, float]:
+    """From the moment before a callback is answered to the moment at which its handler goes on, in a warm process."""
+    taken = []
+    for number in range(60):
+        arn = client.invoke(FunctionName="asking:$LATEST", InvocationType="Event", Payload=b"1")["DurableExecutionArn"]
+        asked: list[str] = []
+        kinds: list[str] = []
+        while not asked or len(kinds) < 3:  # started, asked, suspended
+            events = client.get_durable_execution_history(DurableExecutionArn=arn)["Events"]
+            kinds = [event["EventType"] for event in events]
+            asked = [one["CallbackStartedDetails"]["CallbackId"] for one in events if "CallbackStartedDetails" in one]
+        began = time.time()
+        client.send_durable_execution_callback_success(CallbackId=asked[0])
+        while (execution := client.get_durable_execution(DurableExecutionArn=arn))["Status"] == "RUNNING":
+            time.sleep(0.002)
+        if number >= 10:
+            taken.append((float(execution["Result"]) - began) * 1000)
+    return percentile(taken, 50), percentile(taken, 99)
+
+
+def workers(folder: Path) -> dict[str, float]:
+    """1,000 steps in a worker."""
+    (folder / "steps.py").write_text(textwrap.dedent(STEPS.format(root="perdure")))
+    with server(folder) as (url, _process):
+        command = [sys.executable, "-m", "perdure", "worker", "steps.py:handler", "--endpoint", url, "-q"]
+        with (folder / "worker.log").open("ab") as log:
+            process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+        try:
+            client = lambda_client(url)
+            while not client.list_functions()["Functions"]:
+                time.sleep(0.05)
+            name = client.list_functions()["Functions"][0]["FunctionName"]
+            for _ in range(2):
+                answer = client.invoke(FunctionName=f"{name}:$LATEST", Payload=b"1000")
+            return {"us_per_step": float(answer["Payload"].read())}
+        finally:
+            process.terminate()
+            process.wait(20)
 
 
 def suspended(folder: Path) -> dict[str, float]:
@@ -350,5 +401,5 @@ def suspended(folder: Path) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    ours = [managed, suspended] if IS_OURS and STORE == "sqlite" else []
+    ours = [managed, workers, suspended] if IS_OURS and STORE == "sqlite" else []
     main([checkpoints, http_starts, server_ready, *ours])

@@ -24,6 +24,9 @@ from aws_durable_execution_sdk_python.retries import RetryDecision
 from aws_durable_execution_sdk_python.waits import WaitForConditionConfig, WaitForConditionDecision
 
 SECOND = Duration.from_seconds(1)
+LARGE = 7 * 1024 * 1024
+PART = 700_000
+"""What is larger than a batch of 750 KiB hangs the official Python SDK."""
 FLUSHED_S = 1.5
 """By then the START of a step that runs has been sent: the SDK gathers for a second."""
 
@@ -170,6 +173,12 @@ def run(scenario: str, event: Any, context: DurableContext) -> Any:
                 return child.step(one(n), "inner")
 
             return context.map([0, 1], item, "items", MapConfig(max_concurrency=1)).success_count
+        case "large-result":
+            return "x" * LARGE
+        case "large-state":
+            found = [context.step(lambda _step: "x" * PART, f"part-{n}") for n in range(8)]
+            context.wait(SECOND, "rest")
+            return sum(len(part) for part in found)
         case "handler-throws":
             raise RuntimeError("at once")
     raise ValueError(f"there is no scenario {scenario!r}")

@@ -139,6 +139,27 @@ def test_a_repeated_checkpoint_is_answered_as_before_and_adds_nothing(served: Se
     assert ids(incoming.changed(step("2", "START"), ClientToken="twice")) == ["w", "2"]
 
 
+def test_a_checkpoint_repeated_by_a_superseded_invocation_gives_it_no_right(
+    served: Served, function: RawFunction
+) -> None:
+    """[S35] [S33]"""
+    served.start_execution(function)
+    old = function.next()
+    given = {"CheckpointToken": old.token, "ClientToken": "once"}
+    first = old.checkpoint(step("1", "START"), **given)
+    old.raise_error()
+    served.until_shown(old.arn, "InvocationCompleted")
+    assert old.checkpoint(step("1", "START"), **given)["CheckpointToken"] == first["CheckpointToken"]
+    served.advance(2)
+    new = function.next()
+    again = old.checkpoint(step("1", "START"), **given)
+    assert again["NewExecutionState"] == first["NewExecutionState"]
+    assert again["CheckpointToken"] == first["CheckpointToken"]
+    assert refused(old, step("1", "SUCCEED"), CheckpointToken=again["CheckpointToken"]) == STALE
+    assert ids(new.changed(step("1", "SUCCEED"))) == ["1"]
+    new.succeed()
+
+
 def test_one_update_that_can_t_be_refuses_all_and_leaves_all_as_it_was(served: Served, incoming: Incoming) -> None:
     """[S36]"""
     incoming.checkpoint(step("old", "START"))

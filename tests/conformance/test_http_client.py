@@ -347,10 +347,11 @@ def test_a_request_is_signed_if_the_environment_has_credentials() -> None:
         "AWS_SESSION_TOKEN": "session",
         "AWS_REGION": "eu-west-1",
     }
-    with scripted([plain(b"{}"), plain(b"{}")]) as (url, asked):
+    with scripted([plain(b"{}"), plain(b"{}"), plain(b"{}")]) as (url, asked):
         client = HttpClient(open_endpoint(url, environment))
         client.checkpoint_wire(ARN, "token", [])
         client.state_wire(ARN, "a+b/c=", "marker")
+        client.endpoint.request("DELETE", "/x%2Fy", headers={"X-Amz-Client-Context": "e30="})
         client.endpoint.close()
     for request in asked:
         head, _, body = request.partition(b"\r\n\r\n")

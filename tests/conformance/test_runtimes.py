@@ -212,6 +212,29 @@ def test_every_event_has_its_headers(served: Served) -> None:
     assert len(requests) == 2
 
 
+INIT_ERROR = """#!{python}
+import http.client, json, os, sys
+api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+body = json.dumps({{"errorMessage": "no config", "errorType": "Function.NoConfig", "stackTrace": ["a", "b"]}})
+headers = {{"Lambda-Runtime-Function-Error-Type": "Function.NoConfig"}}
+api.request("POST", "/2018-06-01/runtime/init/error", body, headers)
+open(os.environ["MARK"], "w").write(str(api.getresponse().status))
+sys.exit(1)
+"""
+
+
+def test_an_error_before_the_first_event_is_accepted_with_202(served: Served, tmp_path: Path) -> None:
+    """[S64]"""
+    code = package({"bootstrap": INIT_ERROR.format(python=sys.executable)}, executable=("bootstrap",))
+    mark = tmp_path / "mark"
+    variables = {"Environment": {"Variables": {"MARK": str(mark)}}}
+    function = served.deploy("init-error", code, PROVIDED, "none", **PLAIN, **variables)
+    error, is_error = called(served, function)
+    assert is_error
+    assert (error["errorType"], error["errorMessage"]) == ("Function.NoConfig", "no config")
+    assert mark.read_text() == "202"
+
+
 # --- durable functions whose processes die -----------------------------------------------------------------------
 
 DYING = """

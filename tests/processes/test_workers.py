@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
-from perdure.client.client import Client
-from perdure.client.errors import Unreachable
+from perdure.sdk.connection import Endpoint
 from support.gate import VISIT, Gate
 
 LIMIT_S = 100.0
@@ -105,7 +105,7 @@ class World:
         self.processes: list[Process] = []
         self.port = "0"
         self.server = self.serve()
-        self.client = Client(self.url, timeout_s=LIMIT_S, attempts=20, backoff_s=0.1)
+        self.endpoint = Endpoint(self.url, read_s=LIMIT_S)
         self.threads = ThreadPoolExecutor(32)
         self.is_closed = False
 
@@ -131,10 +131,18 @@ class World:
         """The server knows this worker."""
         reached = False
         while not reached:
-            answer = self.client.request("GET", "/perdure/v1/workers")
-            reached = any(worker["Name"] == name for worker in answer["Workers"])
+            reached = any(worker["Name"] == name for worker in self.workers())
             time.sleep(0.01)
             assert all(process.process.poll() is None for process in self.processes[-1:])
+
+    def workers(self) -> Any:
+        """The workers that the server knows."""
+        return self.get("/perdure/v1/workers")["Workers"]
+
+    def get(self, path: str, query: str = "") -> Any:
+        reply = self.endpoint.request("GET", path, query=query)
+        assert reply.status == 200, reply.body
+        return json.loads(reply.body)
 
     def _begin(self, name: str, *arguments: str) -> Process:
         self.processes.append(Process(self.folder, name, *arguments))
@@ -142,27 +150,27 @@ class World:
 
     def run(self, function: str, event: Any, name: str, qualifier: str = "$LATEST") -> "Future[Any]":
         """Begin an execution, once, and wait for its result in a thread; whatever becomes of the server meanwhile."""
-        return self.threads.submit(self._run, f"{function}:{qualifier}", json.dumps(event).encode(), name)
+        path = f"/2015-03-31/functions/{function}/invocations"
+        return self.threads.submit(self._run, f"{path}?Qualifier={quote(qualifier)}", json.dumps(event).encode(), name)
 
-    def _run(self, target: str, payload: bytes, name: str) -> Any:
+    def _run(self, path: str, payload: bytes, name: str) -> Any:
         while not self.is_closed:
             try:
-                answer = self.client.call("Invoke", FunctionName=target, Payload=payload, DurableExecutionName=name)
-            except Unreachable:
+                reply = self.endpoint.request("POST", path, payload, headers={"X-Amz-Durable-Execution-Name": name})
+            except OSError:
                 continue
-            assert not answer.get("FunctionError"), answer["Payload"]
-            return json.loads(answer["Payload"])
+            assert reply.status == 200, reply.body
+            assert "x-amz-function-error" not in reply.headers, reply.body
+            return json.loads(reply.body)
         return None
 
-    def execution(self, name: str) -> Any:
-        found = self.client.request("GET", "/perdure/v1/durable-executions", query=(("DurableExecutionName", name),))
-        (row,) = found["DurableExecutions"]
-        return self.client.call("GetDurableExecution", DurableExecutionArn=row["DurableExecutionArn"])
+    def execution(self, name: str, more: str = "") -> Any:
+        (row,) = self.get("/perdure/v1/durable-executions", f"DurableExecutionName={name}")["DurableExecutions"]
+        return self.get(f"/2025-12-01/durable-executions/{quote(row['DurableExecutionArn'], safe='')}{more}")
 
     def errors(self, name: str) -> list[str | None]:
         """The types of the errors of an execution's invocations."""
-        arn = self.execution(name)["DurableExecutionArn"]
-        events = self.client.paginate("GetDurableExecutionHistory", "Events", DurableExecutionArn=arn)
+        events = self.execution(name, "/history")["Events"]
         ended = [event["InvocationCompletedDetails"] for event in events if event["EventType"] == "InvocationCompleted"]
         return [((one.get("Error") or {}).get("Payload") or {}).get("ErrorType") for one in ended]
 
@@ -171,7 +179,7 @@ class World:
         for process in self.processes:
             process.kill()
         self.threads.shutdown(cancel_futures=True)
-        self.client.close()
+        self.endpoint.close()
 
 
 @pytest.fixture
@@ -234,8 +242,7 @@ def test_a_stopped_worker_finishes_the_step_it_is_in_and_leaves_the_rest_to_othe
         stopping.process.send_signal(signal.SIGTERM)
         draining = False
         while not draining:
-            workers = world.client.request("GET", "/perdure/v1/workers")["Workers"]
-            draining = any(worker.get("IsDraining") for worker in workers)
+            draining = any(worker.get("IsDraining") for worker in world.workers())
         first.let_go()
         second = gate.next()
         assert (second.text, second.pid) == ("second", other.pid)

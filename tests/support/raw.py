@@ -18,14 +18,19 @@ PENDING: Json = {"Status": "PENDING"}
 class Incoming:
     """One invocation, which waits for its answer. `checkpoint` goes on with the token that the answer before gave."""
 
-    def __init__(self, body: bytes, headers: Mapping[str, str], client: Any) -> None:
+    def __init__(self, body: bytes, headers: Mapping[str, str], function: "RawFunction") -> None:
         self.body = body
         self.headers = headers
-        self.client = client
+        self._function = function
         self.token: str | None = None
         if self.headers.get("X-Dex-Handler-Invoke"):
             self.token = self.event["CheckpointToken"]
         self._answer: queue.Queue[tuple[bytes, bool] | None] = queue.Queue()
+
+    @property
+    def client(self) -> Any:
+        """A client of the server that runs now."""
+        return self._function.client
 
     @property
     def event(self) -> Any:
@@ -146,7 +151,7 @@ def endpoint() -> Iterator[Endpoint]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             function = played.functions[self.path.split("/")[3]]
-            answer = function.take(Incoming(body, dict(self.headers), function.client))
+            answer = function.take(Incoming(body, dict(self.headers), function))
             self.close_connection = True
             if answer is None:
                 return

@@ -89,11 +89,16 @@ class Served:
     ) -> RawFunction:
         """A new function that the test plays."""
         name = name or f"played-{next(self._names)}"
+        function = self.play(name, reply=reply)
         self.node.registry.create(
             FunctionVersion(function=name, host=Host.ENDPOINT, endpoint=self.played.url, durable=durable, timeout_s=60)
         )
+        return function
+
+    def play(self, name: str, played: Endpoint | None = None, *, reply: Reply | None = None) -> RawFunction:
+        """Have the test play a function of this name, at an endpoint of its own if one is given."""
         function = RawFunction(name, self.client, reply)
-        self.played.functions[name] = function
+        (played or self.played).functions[name] = function
         return function
 
     def start_execution(self, function: RawFunction, payload: Any = None, **more: Any) -> str:

@@ -1,6 +1,5 @@
 """The official SDK as a yardstick: the same handler, written against either import root, run to its end by each."""
 
-import gc
 import importlib
 import json
 import warnings
@@ -43,8 +42,8 @@ def run_official(make: MakeHandler, event: Any = None) -> Ran:
         warnings.simplefilter("ignore", ResourceWarning)
         with DurableFunctionTestRunner(handler=make(sdk_of(OFFICIAL))) as runner:
             result = runner.run(input=json.dumps(event if event is not None else {}), execution_timeout=10)
-        del runner
-        gc.collect()  # the runner leaves its event loop to the collector
+        loop = runner._scheduler._loop
+        loop.close()
     operations: list[Any] = []
     payloads: dict[str, Any] = {}
 

@@ -14,6 +14,7 @@ import pytest
 from perdure import AsyncDurableContext, DurableContext, Duration, RetryDecision, StepConfig, durable_execution
 from perdure.client.client import Client
 from perdure.client.credentials import Credentials
+from perdure.client.errors import ApiError
 from perdure.exceptions import CallbackError, InvokeError
 from perdure.identity import keys
 from perdure.model.event import InvocationCompleted
@@ -264,6 +265,40 @@ def test_the_context_tells_what_is_left_of_the_function_s_time_out(ground: Groun
 
     ground.work({"fn": handler}, timeout_s=60)
     assert ground.invoke("fn") is True
+
+
+def test_a_worker_s_function_is_shown_as_others_are(ground: Ground) -> None:
+    ground.work(ALL)
+    found = ground.client.call("GetFunction", FunctionName="journey")
+    assert found["Configuration"]["DurableConfig"] == {"ExecutionTimeout": 31_622_400, "RetentionPeriodInDays": 14}
+    assert found["Configuration"]["Timeout"] == 900
+    versions = ground.client.call("ListVersionsByFunction", FunctionName="journey")["Versions"]
+    assert [version["Version"] for version in versions] == ["$LATEST", "1"]
+    with pytest.raises(ApiError, match="does not come from a package"):
+        ground.client.call("UpdateFunctionCode", FunctionName="journey", ZipFile=b"PK")
+
+
+class Flaky(Endpoint):
+    """Fails to tell the first ends."""
+
+    def __init__(self, url: str, failures: int) -> None:
+        super().__init__(url)
+        self.failures = failures
+
+    def request(self, method: str, path: str, *args: Any, **more: Any) -> Reply:
+        if "/invocations/" in path and self.failures:
+            self.failures -= 1
+            if self.failures % 2:
+                raise ConnectionResetError
+            return Reply(503, {}, b"")
+        return super().request(method, path, *args, **more)
+
+
+def test_an_end_is_told_until_it_is_heard(ground: Ground) -> None:
+    endpoint = Flaky(ground.node.url, 4)
+    ground.work({"double": double}, endpoint=endpoint)
+    assert ground.invoke("double", 4) == 8
+    assert endpoint.failures == 0
 
 
 def test_more_executions_than_threads_take_turns(ground: Ground) -> None:

@@ -6,12 +6,11 @@ Source: aws-durable-execution-sdk-python-testing 1.4, routes of its web server; 
 from typing import Any, Final
 
 import msgspec
-from msgspec.structs import replace
 
 from perdure.api.app import RawRequest, RawRoute
 from perdure.api.backing import Backing
 from perdure.api.executions import execution_marker, listed, ready
-from perdure.model.error import InvalidParameterValue, ResourceConflict
+from perdure.model.error import InvalidParameterValue
 from perdure.model.execution import DurableConfig
 from perdure.model.function import FunctionVersion, Host, endpoint_url
 from perdure.model.ids import LATEST, FunctionReference
@@ -51,7 +50,11 @@ def start(backing: Backing, request: RawRequest) -> Message:
 
 
 def _version(backing: Backing, name: str, qualifier: str, endpoint: Any) -> FunctionVersion:
-    """The version to start. A function that nobody has registered is one of the endpoint's."""
+    """The version to start. A function that nobody has registered is one of the endpoint's.
+
+    SAM calls all functions by one name, and starts a container for each invoke: what has begun at an endpoint goes on
+    there, on a version of its own.
+    """
     reference = FunctionReference.parse(name)
     found = backing.registry.find(reference.name, LATEST)
     if found is not None and found.host is not Host.ENDPOINT:
@@ -59,23 +62,16 @@ def _version(backing: Backing, name: str, qualifier: str, endpoint: Any) -> Func
     if endpoint is not None and not isinstance(endpoint, str):
         raise InvalidParameterValue(f"LambdaEndpoint must be a URL, not {endpoint!r:.80}")
     url = endpoint_url(endpoint) if endpoint else backing.lambda_endpoint
-    if found is None:
-        if url is None:
-            return backing.registry.resolve(reference, qualifier)
-        version = FunctionVersion(
-            function=reference.name,
-            host=Host.ENDPOINT,
-            durable=DurableConfig(),
-            endpoint=url,
-            timeout_s=INVOCATION_S,
-        )
-        try:
-            return backing.registry.create(version)
-        except ResourceConflict:
-            return backing.registry.resolve(reference, LATEST)
-    if url is not None and found.endpoint != url:
-        return backing.registry.update_configuration(reference.name, lambda before: replace(before, endpoint=url))
-    return found
+    if url is None:
+        return backing.registry.resolve(reference, qualifier)
+    version = FunctionVersion(
+        function=reference.name,
+        host=Host.ENDPOINT,
+        durable=DurableConfig(),
+        endpoint=url,
+        timeout_s=INVOCATION_S,
+    )
+    return backing.registry.register_endpoint(version)
 
 
 def list_all(backing: Backing, request: RawRequest) -> Message:
@@ -120,7 +116,9 @@ def _text(given: Json, name: str, default: Any = _NEEDED) -> Any:
 
 
 def _whole(given: Json, name: str, default: int) -> int:
-    value = given.get(name, default)
+    value = given.get(name)
+    if value is None:
+        return default
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidParameterValue(f"{name} must be a whole number, not {value!r:.80}")
     return value

@@ -162,8 +162,9 @@ def _exchanged(
         broken = error
     try:
         answer = connection.getresponse() if broken is None else _answer_before_end(connection)
-        found = {name.lower(): value for name, value in answer.getheaders()}
-        return Received(answer.status, found, answer.read())
+        with contextlib.closing(answer):  # it holds the socket, too, if it breaks off
+            found = {name.lower(): value for name, value in answer.getheaders()}
+            return Received(answer.status, found, answer.read())
     except (OSError, http.client.HTTPException):
         if broken is not None:
             raise broken from None

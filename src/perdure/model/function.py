@@ -79,6 +79,16 @@ class FunctionVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     def target(self) -> str:
         return target_of(self.function, self.version)
 
+    def runs_like(self, other: "FunctionVersion") -> bool:
+        """Whether both are the same but for what is said of their state."""
+        if self is other:
+            return True
+        said = (other.state, other.state_reason, other.state_reason_code)
+        return self.with_state(*said) == other
+
+    def with_state(self, state: FunctionState, reason: str | None = None, code: str | None = None) -> "FunctionVersion":
+        return msgspec.structs.replace(self, state=state, state_reason=reason, state_reason_code=code)
+
     @property
     def code_key(self) -> str | None:
         """The key of its deployment package among the records of code: the hash in hex digits; None without one."""

@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from perdure.model.error import ErrorObject, ServiceError
-from perdure.model.function import FunctionVersion
+from perdure.model.function import FunctionState, FunctionVersion
 from perdure.runtimes.event import error_body
 from perdure.runtimes.interpreters import Launch
 from perdure.runtimes.runtime_api import Task
@@ -33,6 +33,9 @@ BACK_OFF_MAX_S: Final = 10.0
 Prepare = Callable[[FunctionVersion], Awaitable[tuple[Launch, Path]]]
 """Have a version's package unpacked and find out how to run it; raises ServiceError."""
 
+
+Tell = Callable[[FunctionVersion, ErrorObject | None], None]
+"""Hears of a version that can't be loaded, and why; with None, that it can after all."""
 
 Key = tuple[str, str | None]
 """A target, and the tenant if its tenants are kept apart."""
@@ -57,6 +60,7 @@ class Fleet:
         self.starting: set[Sandbox] = set()
         self.sandboxes: set[Sandbox] = set()
         self.failures = 0
+        self.is_known_bad = version.state is FunctionState.FAILED
         self.next_start: asyncio.TimerHandle | None = None
 
     @property
@@ -67,7 +71,10 @@ class Fleet:
 class Fleets:
     """All sandboxes of a pool. There are at most `processes_max`, idle ones included."""
 
-    def __init__(self, ground: Ground, prepare: Prepare, *, processes_max: int, idle_s: float, life_s: float) -> None:
+    def __init__(
+        self, ground: Ground, prepare: Prepare, tell: Tell, *, processes_max: int, idle_s: float, life_s: float
+    ) -> None:
+        self._tell = tell
         self._ground = ground
         self._prepare = prepare
         self._processes_max = processes_max
@@ -123,7 +130,7 @@ class Fleets:
     def _fleet_of(self, version: FunctionVersion, task: Task) -> Fleet:
         key = (version.target, task.tenant_id if version.is_tenant_isolated else None)
         fleet = self._fleets.get(key)
-        if fleet is None or (fleet.version is not version and fleet.version != version):
+        if fleet is None or not fleet.version.runs_like(version):
             waiting: deque[Work] = deque()
             if fleet is not None:
                 waiting, fleet.waiting = fleet.waiting, waiting
@@ -206,6 +213,9 @@ class Fleets:
     def is_ready(self, sandbox: Sandbox) -> None:
         fleet = self._owners[sandbox]
         fleet.starting.discard(sandbox)
+        if fleet.is_known_bad:
+            fleet.is_known_bad = False
+            self._tell(fleet.version, None)
         if sandbox.age_s > self._life_s and sandbox.has_worked:
             sandbox.close()
             return
@@ -245,6 +255,9 @@ class Fleets:
             return
         fleet.failures += 1
         is_hopeless = fleet.failures > FAILURES_TOLERATED
+        if not fleet.is_known_bad:
+            fleet.is_known_bad = True
+            self._tell(fleet.version, error)
         if is_hopeless and fleet.next_start is None:
             delay_s = min(BACK_OFF_S * 2.0 ** min(fleet.failures - FAILURES_TOLERATED, 10), BACK_OFF_MAX_S)
             fleet.next_start = self._loop.call_later(delay_s, self._start_again, fleet)

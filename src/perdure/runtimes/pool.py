@@ -5,6 +5,7 @@ because its answers wait for the disk.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import tempfile
@@ -24,7 +25,7 @@ from perdure.model.function import FunctionVersion, target_of
 from perdure.model.ids import Home
 from perdure.runtimes import packages
 from perdure.runtimes.event import error_body, event_of, outcome_of
-from perdure.runtimes.fleet import Fleets, Work, stopped
+from perdure.runtimes.fleet import Fleets, Tell, Work, stopped
 from perdure.runtimes.interpreters import Interpreters, Launch
 from perdure.runtimes.logs import FunctionLogs
 from perdure.runtimes.processes import Guard
@@ -89,7 +90,8 @@ class ManagedPool:
     zip file of a version. `concurrency_of` gives the concurrency reserved for a function, None for none.
     `credentials_of` gives the environment variables that hold the credentials of a version's role. `endpoint` is the
     URL of the service, or what gives it once it is known. `freed` is called when a place has become free otherwise than
-    by the end of an invocation of the service's: there may be executions that wait for one.
+    by the end of an invocation of the service's: there may be executions that wait for one. `settle` hears of a version
+    that can't be loaded, and of one that can be after all.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class ManagedPool:
         concurrency_of: Callable[[str], int | None] = lambda _function: None,
         credentials_of: Callable[[FunctionVersion], Mapping[str, str]] = lambda _version: SANDBOX_CREDENTIALS,
         freed: Callable[[], None] = lambda: None,
+        settle: Tell = lambda _version, _error: None,
         settings: Settings | None = None,
     ) -> None:
         self.logs = logs
@@ -111,6 +114,7 @@ class ManagedPool:
         self._home = home or Home()
         self._concurrency_of = concurrency_of
         self._freed = freed
+        self._settle = settle
         self._settings = settings or Settings()
         self._service: Service | None = None
         self._lock = threading.Lock()
@@ -143,8 +147,17 @@ class ManagedPool:
     async def _make_fleets(self, ground: Ground) -> Fleets:
         settings = self._settings
         return Fleets(
-            ground, self._prepare, processes_max=settings.places, idle_s=settings.idle_s, life_s=settings.life_s
+            ground,
+            self._prepare,
+            self._settled,
+            processes_max=settings.places,
+            idle_s=settings.idle_s,
+            life_s=settings.life_s,
         )
+
+    def _settled(self, version: FunctionVersion, error: ErrorObject | None) -> None:
+        with contextlib.suppress(RuntimeError):  # it is closing
+            self._hands.submit(self._settle, version, error)
 
     def bind(self, service: Service) -> None:
         """Give the pool the service whose invocations it runs."""

@@ -34,6 +34,7 @@ AGAIN: Final = frozenset({429, 500, 502, 503, 504})
 """The answers after which the same request may meet a better one."""
 
 _CHUNK: Final = 256 * 1024
+_NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
@@ -97,18 +98,21 @@ class Endpoint:
         body: bytes = b"",
         *,
         query: str = "",
+        headers: Mapping[str, str] = _NO_HEADERS,
         media_type: str = "application/json",
         attempts: int = ATTEMPTS,
         read_s: float | None = None,
     ) -> Reply:
         """Send a request and return the last answer, whatever it says. `path` and `query` are escaped already.
 
-        After 429, 500 and 502 to 504, and without an answer, it is sent again, at most `attempts` times in all and
-        each time after a longer pause. Raises OSError if there is no answer in the end.
+        After 429, 500 and 502 to 504, and without an answer, it is sent again, at most `attempts` times in all and each
+        time after a longer pause. `headers` are more than the usual ones. Raises OSError if there is no answer at last.
         """
         for attempt in range(1, attempts + 1):
             try:
-                reply = self._once(self._message(method, path, query, body, media_type), read_s or self._read_s)
+                reply = self._once(
+                    self._message(method, path, query, body, media_type, headers), read_s or self._read_s
+                )
             except OSError:
                 if attempt == attempts:
                     raise
@@ -176,7 +180,9 @@ class Endpoint:
             raise
         return _Line(connected)
 
-    def _message(self, method: str, path: str, query: str, body: bytes, media_type: str) -> bytes:
+    def _message(
+        self, method: str, path: str, query: str, body: bytes, media_type: str, headers: Mapping[str, str]
+    ) -> bytes:
         path = self._base + path
         line = f"{method} {path}?{query}" if query else f"{method} {path}"
         head = f"{line} HTTP/1.1\r\n{self._common}"
@@ -185,16 +191,20 @@ class Endpoint:
         elif method != "GET":
             head += "Content-Length: 0\r\n"
         if self._signer is not None:
-            signed = self._signed(self._signer, method, path, query, body)
-            head += "".join(f"{name}: {value}\r\n" for name, value in signed.items())
+            headers = {**headers, **self._signed(self._signer, method, path, query, body, headers)}
+        if headers:
+            head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         return f"{head}\r\n".encode("latin-1") + body
 
-    def _signed(self, signer: "Signer", method: str, path: str, query: str, body: bytes) -> dict[str, str]:
+    def _signed(
+        self, signer: "Signer", method: str, path: str, query: str, body: bytes, headers: Mapping[str, str]
+    ) -> dict[str, str]:
         from hashlib import sha256
 
         from perdure.wire.signature import Sent
 
-        sent = Sent(method, path, query, {"host": self._host}, sha256(body).hexdigest())
+        given = {"host": self._host, **{name.lower(): value for name, value in headers.items()}}
+        sent = Sent(method, path, query, given, sha256(body).hexdigest())
         return signer.sign(sent, int(time.time() * 1000))
 
 

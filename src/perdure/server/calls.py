@@ -38,10 +38,16 @@ SCAN: Final = 1_000
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """A call that was accepted."""
+    """A call that was accepted. It is made of the version as that is then: `$LATEST` may have other code by now."""
 
-    call: PlainCall
+    function: str
+    version: str
+    request_id: str
+    payload: bytes
     accepted_ms: int
+    qualifier: str | None = None
+    tenant_id: str | None = None
+    trace_header: str | None = None
     failures: int = 0
 
 
@@ -112,7 +118,17 @@ class Calls:
     def accept(self, call: PlainCall) -> None:
         """Keep a call on disk and make it soon."""
         now_ms = self._clock.now_ms()
-        self._keep(Event(call=call, accepted_ms=now_ms), now_ms, None)
+        event = Event(
+            function=call.version.function,
+            version=call.version.version,
+            request_id=call.request_id,
+            payload=call.payload,
+            accepted_ms=now_ms,
+            qualifier=call.qualifier,
+            tenant_id=call.tenant_id,
+            trace_header=call.trace_header,
+        )
+        self._keep(event, now_ms, None)
 
     def _keep(self, event: Event, due_ms: int, instead_of: str | None) -> None:
         key = f"{due_ms:013d}-{uuid.uuid4().hex}"
@@ -137,20 +153,47 @@ class Calls:
                 self._deliver_one(key)
             except ServiceError as error:
                 log.warning("an event could not be delivered now", extra={"event": key, "error": str(error)})
-                with self._lock:
-                    heapq.heappush(self._due, (self._clock.now_ms() + BUSY_MS, key))
+                self._again(key)
 
     def _deliver_one(self, key: str) -> None:
         record = self._store.record(EVENT, key)
         if record is None:
             return
         event = msgspec.msgpack.decode(record.data, type=Event)
-        self.call(event.call).add_done_callback(lambda called: self._delivered(key, event, called.result()))
+        try:
+            version = self._registry.get(event.function, event.version)
+        except ResourceNotFound as error:
+            log.warning("an event was given up", extra={"function": event.function, "error": str(error)})
+            self._store.change([Change(EVENT, key, None)])
+            return
+        call = PlainCall(
+            version=version,
+            request_id=event.request_id,
+            payload=event.payload,
+            qualifier=event.qualifier,
+            tenant_id=event.tenant_id,
+            trace_header=event.trace_header,
+        )
+        self.call(call).add_done_callback(lambda called: self._answered(key, event, called))
 
-    def _terms_of(self, call: PlainCall) -> tuple[int, int]:
+    def _answered(self, key: str, event: Event, called: "Future[Called]") -> None:
+        error = called.exception()
+        if error is None:
+            self._delivered(key, event, called.result())
+            return
+        log.warning("an event could not be delivered now", extra={"event": key, "error": str(error)})
+        self._again(key)
+
+    def _again(self, key: str) -> None:
+        """Deliver an event anew in a while; what is on disk of it stays."""
+        with self._lock:
+            heapq.heappush(self._due, (self._clock.now_ms() + BUSY_MS, key))
+            self._lock.notify_all()
+
+    def _terms_of(self, event: Event) -> tuple[int, int]:
         """How often a call is made again, and for how long, as the function's settings have it."""
         try:
-            settings = self._registry.function(call.version.function).event_invokes.get(call.qualifier or LATEST)
+            settings = self._registry.function(event.function).event_invokes.get(event.qualifier or LATEST)
         except ResourceNotFound:
             settings = None
         if settings is None:
@@ -163,17 +206,17 @@ class Calls:
         """The call has ended: it is done with, or made again later."""
         now_ms = self._clock.now_ms()
         try:
-            retries_max, age_ms_max = self._terms_of(event.call)
+            retries_max, age_ms_max = self._terms_of(event)
             if called.is_error and event.failures < retries_max and now_ms - event.accepted_ms < age_ms_max:
                 again = msgspec.structs.replace(event, failures=event.failures + 1)
                 self._keep(again, now_ms + RETRY_DELAYS_MS[event.failures], key)
                 return
             if called.is_error:
-                function = event.call.version.target
-                log.error("an event was given up", extra={"function": function, "request": event.call.request_id})
+                log.error("an event was given up", extra={"function": event.function, "request": event.request_id})
             self._store.change([Change(EVENT, key, None)])
         except StoreError as error:
             log.warning("the end of an event can't be kept; it is delivered again", extra={"error": str(error)})
+            self._again(key)
 
 
 def _decoded(client_context: str | None) -> str | None:

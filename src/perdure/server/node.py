@@ -1,5 +1,6 @@
 """One node: a store, the service over it, the pools that run functions, and the API in front."""
 
+import logging
 import random
 import shutil
 import tempfile
@@ -19,9 +20,9 @@ from perdure.execution import definition_of
 from perdure.identity.audit import AuditLog
 from perdure.identity.gate import Gate
 from perdure.identity.roles import Credentialing
-from perdure.model.error import AccessDenied, ResourceNotFound
+from perdure.model.error import AccessDenied, ErrorObject, ResourceNotFound, ServiceError
 from perdure.model.execution import DurableConfig
-from perdure.model.function import FunctionVersion, Host, endpoint_url
+from perdure.model.function import FunctionState, FunctionVersion, Host, endpoint_url
 from perdure.model.ids import LATEST, Home
 from perdure.runtimes import packages
 from perdure.runtimes.interpreters import is_known
@@ -43,6 +44,13 @@ from perdure.wire.api import lambda_api
 from perdure.worker.threads import ThreadWorker
 
 STOP_S: Final = 10.0
+REASON_MAX: Final = 1_000
+REASON_CODES: Final = {
+    "Runtime.InvalidEntrypoint": "FunctionError.InvalidEntryPoint",
+    "Sandbox.Timedout": "FunctionError.InitTimeout",
+    "Runtime.OutOfMemory": "FunctionError.InitResourceExhausted",
+}
+log: Final = logging.getLogger("perdure.server")
 ROUTES: Final = (*emulator.ROUTES, *function_logs.ROUTES, *operators.ROUTES, *workers.ROUTES)
 
 
@@ -195,10 +203,22 @@ class Node:
             concurrency_of=lambda function: registry.function(function).concurrency,
             credentials_of=credentials_of,
             freed=lambda: self.service.fill_places(),
+            settle=self._settle,
             settings=msgspec.structs.replace(
                 settings.managed, cache=settings.managed.cache or self._folder / "packages"
             ),
         )
+
+    def _settle(self, version: FunctionVersion, error: ErrorObject | None) -> None:
+        """Keep it where it is seen that a version can't be loaded, and why; or that it can be again."""
+        state, reason, code = FunctionState.ACTIVE, None, None
+        if error is not None:
+            state, reason = FunctionState.FAILED, f"{error.type}: {error.message}"[:REASON_MAX]
+            code = REASON_CODES.get(error.type or "", "FunctionError.RuntimeInitError")
+        try:
+            self.registry.set_state(version.function, version.version, state, reason, code)
+        except ServiceError as refused:
+            log.warning("a function's state can't be kept", extra={"function": version.target, "error": str(refused)})
 
     def __enter__(self) -> Self:
         self.start()

@@ -1,12 +1,14 @@
 """Where the invocations of a node run: to each version the pool of its host."""
 
 import logging
+import threading
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from perdure.engine import commands as cmd
-from perdure.model.error import ErrorObject, ServiceError
+from perdure.model.error import ErrorObject, ResourceNotFound, ServiceError
 from perdure.model.function import Host, target_of
 from perdure.service.invocation import Call, Dispatcher, Invocation
 from perdure.service.registry import Registry
@@ -27,6 +29,11 @@ class Pools:
         self._pools = dict(pools)
         self._service: Service | None = None
         self._undertaker = ThreadPoolExecutor(1, thread_name_prefix="perdure-gone")
+        self._lock = threading.Lock()
+        self._givers: dict[str, list[Dispatcher]] = {}
+        """The pools that have given places, by target: they get them back, whatever has been deployed since."""
+        self._taken: Counter[str] = Counter()
+        """The places that are taken, by function."""
 
     def bind(self, service: Service) -> None:
         self._service = service
@@ -39,18 +46,42 @@ class Pools:
 
     def reserve(self, target: str) -> bool:
         pool = self.pool_of(target)
-        if pool is not None:
-            return pool.reserve(target)
         function, _, version = target.rpartition(":")
-        return self._registry.is_gone(function, version)
+        if pool is None:
+            return self._registry.is_gone(function, version)
+        try:
+            limit = self._registry.function(function).concurrency
+        except ResourceNotFound:  # it was deleted at this moment
+            return False
+        with self._lock:
+            if limit is not None and self._taken[function] >= limit:
+                return False
+            self._taken[function] += 1
+        if not pool.reserve(target):
+            self._untake(function)
+            return False
+        with self._lock:
+            self._givers.setdefault(target, []).append(pool)
+        return True
+
+    def _untake(self, function: str) -> None:
+        with self._lock:
+            self._taken[function] -= 1
+            if not self._taken[function]:
+                del self._taken[function]
 
     @property
     def has_backlog(self) -> bool:
         return any(pool.has_backlog for pool in self._pools.values())
 
     def release(self, target: str) -> None:
-        pool = self.pool_of(target)
+        with self._lock:
+            givers = self._givers.get(target)
+            pool = givers.pop() if givers else None
+            if givers is not None and not givers:
+                del self._givers[target]
         if pool is not None:
+            self._untake(target.rpartition(":")[0])
             pool.release(target)
 
     def run(self, invocation: Invocation) -> None:

@@ -187,6 +187,8 @@ class Roster:
         What was in the last one is in this one again, unless the worker has `received` it.
         """
         if received == member.number:
+            for parcel in member.sent:
+                parcel.data = b""  # which may be megabytes
             member.sent = []
         elif member.sent:
             return [parcel.data for parcel in member.sent if parcel.work_id in member.parcels]
@@ -226,10 +228,11 @@ class Roster:
             member.free[is_async] += 1
         return None
 
-    def take_again(self, parcel: Parcel) -> None:
-        """The work has not ended after all."""
+    def take_again(self, parcel: Parcel) -> bool:
+        """The work has not ended after all; False if its worker is gone by now."""
         parcel.member.parcels[parcel.work_id] = parcel
         parcel.member.free[parcel.is_async] -= 1
+        return self.is_there(parcel.member)
 
     def undelivered(self, member: Member) -> list[Parcel]:
         """What the worker has not been sent yet; it is not its any more, and the places are free."""

@@ -330,7 +330,9 @@ class WorkerPool:
             self.service.end_invocation(invocation, token, _outcome_of(ended), updates, has_place=False)
         except BaseException:
             with self._lock:
-                self._roster.take_again(parcel)
+                is_there = self._roster.take_again(parcel)
+            if not is_there:
+                self._hands.submit(self._lost, parcel, ErrorObject(f"worker {parcel.member.name} is gone", _GONE))
             raise
 
     def _token(self, invocation: Invocation, text: str) -> cmd.Token:

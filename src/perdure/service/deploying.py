@@ -90,7 +90,7 @@ def updated(
     """`$LATEST` as `change` makes it. Raises PreconditionFailed unless it has the `revision_id`, if one is given."""
     check_not_deleting(deployed.latest)
     _check_revision(revision_id, deployed.latest.revision_id, f"function {deployed.function.name!r}")
-    latest = change(deployed.latest)
+    latest = change(deployed.latest).with_state(FunctionState.ACTIVE)
     return _with_version(deployed, replace(latest, revision_id=stamp.revision_id, modified_ms=stamp.now_ms))
 
 
@@ -186,6 +186,26 @@ def _of_workers(version: FunctionVersion) -> dict[str, Any]:
     }
 
 
+def at_endpoint(deployed: Deployed | None, version: FunctionVersion, stamp: Stamp) -> tuple[Deployed, FunctionVersion]:
+    """The function, made if need be, with a numbered version for the endpoint of `version`, and that version.
+
+    What has begun at one endpoint goes on there; `$LATEST` is at the one that was named last.
+    """
+    if deployed is None:
+        return published(created(version, {}, stamp), stamp)
+    latest, function = deployed.latest, deployed.function
+    check_not_deleting(latest)
+    wanted = replace(latest, endpoint=version.endpoint, revision_id=stamp.revision_id, modified_ms=stamp.now_ms)
+    if latest.endpoint != version.endpoint:
+        deployed = _with_version(deployed, wanted)
+    for found in reversed(deployed.published):
+        if found.endpoint == version.endpoint and not found.is_deleting:
+            return deployed, found
+    number = function.last_version + 1
+    made = replace(wanted, version=str(number))
+    return _with_version(replace(deployed, function=replace(function, last_version=number)), made), made
+
+
 def check_deletable(deployed: Deployed, qualifier: str) -> FunctionVersion:
     """The numbered version that is to be deleted alone; refused if it can't be, or if an alias leads to it."""
     name = deployed.function.name
@@ -237,7 +257,7 @@ def with_state(
     found = deployed.versions.get(version)
     if found is None or found.is_deleting:
         return deployed
-    return _with_version(deployed, replace(found, state=state, state_reason=reason, state_reason_code=reason_code))
+    return _with_version(deployed, found.with_state(state, reason, reason_code))
 
 
 def with_alias(deployed: Deployed, alias: Alias, stamp: Stamp) -> tuple[Deployed, Alias]:

@@ -149,15 +149,7 @@ class Loop:
                 raise
 
             def on_disk(kept: list[bool] | StoreError) -> None:
-                is_kept = isinstance(kept, list) and kept[0]
-                try:
-                    if is_kept:
-                        self.kept(state, decision.events)
-                    else:
-                        entry.state = None
-                finally:
-                    entry.lock.release()
-                    self._ledger.hot.unpin(entry)
+                is_kept = self._let_go(entry, state, decision, kept)
                 told(answered if is_kept else kept if isinstance(kept, StoreError) else None)
 
             is_handed_over = True
@@ -177,15 +169,10 @@ class Loop:
         except StoreError as error:
             return error
 
-    def _kept_soon(
-        self,
-        entry: Entry,
-        state: ExecutionState,
-        decision: cmd.Decision,
-        command: cmd.Command,
-        answer: list[bool] | StoreError,
-    ) -> None:
-        """The disk has answered: show what is kept, and let go of the execution."""
+    def _let_go(
+        self, entry: Entry, state: ExecutionState, decision: cmd.Decision, answer: list[bool] | StoreError
+    ) -> bool:
+        """The disk has answered: show what is kept, and let go of the execution. Whether it is kept."""
         is_kept = isinstance(answer, list) and answer[0]
         try:
             if is_kept:
@@ -195,7 +182,18 @@ class Loop:
         finally:
             entry.lock.release()
             self._ledger.hot.unpin(entry)
-        if not is_kept:
+        return is_kept
+
+    def _kept_soon(
+        self,
+        entry: Entry,
+        state: ExecutionState,
+        decision: cmd.Decision,
+        command: cmd.Command,
+        answer: list[bool] | StoreError,
+    ) -> None:
+        """The disk has answered."""
+        if not self._let_go(entry, state, decision, answer):
             self._again(lambda: self.do_with_place(entry.execution_id, command), answer)
         elif decision.effects:
             self.tell_waiters(entry.execution_id)

@@ -208,11 +208,24 @@ class Registry:
         The function is made if there is none. The same code is the same version again, and `$LATEST` that of the worker
         that began last. Raises ResourceConflict if there is a function of this name which does not run in workers.
         """
+        return self._place(version, lambda before: deploying.registered(before, version, began_ms, self._stamp()))
+
+    def register_endpoint(self, version: FunctionVersion) -> FunctionVersion:
+        """Have a numbered version for a function at an endpoint, and return it; the same endpoint is the same version.
+
+        The function is made if there is none. Raises ResourceConflict if it is being deleted.
+        """
+        return self._place(version, lambda before: deploying.at_endpoint(before, version, self._stamp()))
+
+    def _place(
+        self, version: FunctionVersion, decide: Callable[[Deployed | None], tuple[Deployed, FunctionVersion]]
+    ) -> FunctionVersion:
+        """Have a version as `decide` makes it, of a function that there may be or not."""
         name = check(FUNCTION_NAME, version.function, "a function's name", "1 to 64 of a-z, A-Z, 0-9, '-' and '_'")
         while True:
             kept = self._shelf.read(name)
             before = kept.deployed if kept is not None else None
-            deployed, made = deploying.registered(before, version, began_ms, self._stamp())
+            deployed, made = decide(before)
             if deployed is before or self._shelf.write(kept, deployed):
                 return made
 

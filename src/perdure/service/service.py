@@ -391,13 +391,9 @@ def _execution_operation(state: ExecutionState) -> ExecutionOperation:
 def _checkpointed(state: ExecutionState, decision: cmd.Decision) -> Checkpointed:
     if decision.is_token_withheld or decision.refusal is not None:
         return Checkpointed(None, ())
-    now = state.head.in_flight
-    assert now is not None
-    token = cmd.Token(now.epoch, now.count)
-    if decision.repeated is not None:
-        return Checkpointed(token, decision.repeated)
-    assert state.delivered is not None
-    return Checkpointed(token, state.delivered.operations)
+    delivered = state.delivered
+    assert delivered is not None
+    return Checkpointed(cmd.Token(delivered.epoch, delivered.count), delivered.operations)
 
 
 def _execution_of(callback_id: str) -> str:

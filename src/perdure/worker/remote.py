@@ -287,32 +287,38 @@ class RemoteWorker:
         """An invocation has ended here: say so, and free its place."""
         invocation = client.invocation
         try:
-            if client.is_lost:
-                _report(client, "dropped", "others go on with it")
-            else:
-                self._tell(client, ended)
+            self._tell(client, ended)
         finally:
             self._clients.pop(invocation.request_id, None)
             if client.has_place:
                 self._worker.release(target_of(invocation.function, invocation.version))
 
     def _tell(self, client: "RemoteInvocationClient", ended: Ended) -> None:
-        request_id = client.invocation.request_id
-        try:
-            self._requests.end(self.id, request_id, ended)
-        except Refusal as refusal:
-            if refusal.status == 409:
-                # One that was said twice, its first answer lost, has ended after all; there is no telling.
-                _report(client, "dropped" if refusal.attempts == 1 else str(ended.end), refusal.message)
-            elif refusal.status == 400 and ended.end is not End.FAILED:
-                refused = ErrorObject(refusal.message, refusal.code)
-                self._tell(client, Ended(token=ended.token, end=End.FAILED, error=refused))
+        """Say how an invocation has ended, for as long as the server believes that it runs here."""
+        failures = 0
+        while not client.is_lost:
+            try:
+                self._requests.end(self.id, client.invocation.request_id, ended)
+            except (Refusal, OSError) as error:
+                may_pass = error.may_pass if isinstance(error, Refusal) else True
+                if may_pass and not self._has_left.is_set():
+                    failures = self._failed(failures, f"the server does not hear how an invocation has ended: {error}")
+                    continue
+                self._not_told(client, ended, error)
             else:
-                _report(client, "not recorded", f"the server answers {refusal.status}: {refusal}")
-        except OSError as error:
-            _report(client, "not recorded", str(error))
+                _report(client, str(ended.end))
+            return
+        _report(client, "dropped", "others go on with it")
+
+    def _not_told(self, client: "RemoteInvocationClient", ended: Ended, error: Exception) -> None:
+        if isinstance(error, Refusal) and error.status == 409:
+            # One that was said twice, its first answer lost, has ended after all; there is no telling.
+            _report(client, "dropped" if error.attempts == 1 else str(ended.end), error.message)
+        elif isinstance(error, Refusal) and error.status == 400 and ended.end is not End.FAILED:
+            refused = ErrorObject(error.message, error.code)
+            self._tell(client, Ended(token=ended.token, end=End.FAILED, error=refused))
         else:
-            _report(client, str(ended.end))
+            _report(client, "not recorded", str(error))
 
 
 class RemoteInvocationClient:

@@ -12,9 +12,6 @@ from perdure.wire.workers import MEDIA_TYPE, CallEnded, Ended, Join, Joined, Mes
 PATH: Final = "/perdure/v1/workers"
 POLL_MORE_S: Final = 10.0
 """How much longer than it said may the server take to answer a poll."""
-END_ATTEMPTS: Final = 8
-"""An end is worth being patient for: about ten seconds, in which a server can start again."""
-
 M = TypeVar("M", bound=Message)
 
 
@@ -66,7 +63,7 @@ class Requests:
         _check(self._endpoint.request("DELETE", f"{PATH}/{worker_id}", attempts=2))
 
     def _tell(self, path: str, body: bytes) -> None:
-        _check(self._endpoint.request("POST", path, body, media_type=MEDIA_TYPE, attempts=END_ATTEMPTS))
+        _check(self._endpoint.request("POST", path, body, media_type=MEDIA_TYPE))
 
     def _answer(self, kind: type[M], reply: Reply) -> M:
         _check(reply)

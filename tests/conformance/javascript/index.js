@@ -116,6 +116,15 @@ const scenarios = {
     };
     return (await context.map("items", [0, 1], item, { maxConcurrency: 1 })).successCount;
   },
+  "large-result": async () => "x".repeat(7 * 1024 * 1024),
+  "large-state": async (event, context) => {
+    let size = 0;
+    for (let n = 0; n < 8; n++) {
+      size += (await context.step(`part-${n}`, async () => "x".repeat(700_000))).length;
+    }
+    await context.wait("rest", SECOND);
+    return size;
+  },
   "handler-throws": throws("at once"),
 };
 scenarios["invoke-fails"] = scenarios.invoke;

@@ -483,6 +483,25 @@ def test_an_end_with_updates_that_can_t_be_is_refused_and_may_be_said_otherwise(
     assert worker.take().execution_id == waiting
 
 
+def test_a_refused_end_of_a_worker_that_is_gone_meanwhile_is_lost(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = ground.join(threads=1)
+    execution_id = ground.begin()
+    work = worker.take()
+
+    def refused(*_args: Any, **_more: Any) -> None:
+        ground.pool.leave(worker.id)
+        raise InvalidParameterValue("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ground.service, "end_invocation", refused)
+        with pytest.raises(InvalidParameterValue):
+            worker.end(work)
+    ground.pool.settle()
+    assert ground.join().take().execution_id == execution_id
+
+
 def test_an_end_needs_a_token_of_its_invocation(ground: Ground) -> None:
     worker = ground.join(threads=2)
     ground.begin()
