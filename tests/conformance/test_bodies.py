@@ -1,10 +1,13 @@
 """Bodies that are too large, too slow or cut off: refused by name, and nobody else notices."""
 
 import socket
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from perdure import DurableContext, durable_execution
 from perdure.api import app
 from perdure.server.node import Node
 from perdure.store.memory import MemoryStore
@@ -82,3 +85,26 @@ def test_a_client_that_leaves_in_the_middle_harms_nobody(node: Node) -> None:
     with connected(node) as link:
         link.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert answer(link).startswith("HTTP/1.1 200")
+
+
+def test_a_server_that_stops_lets_those_go_who_wait() -> None:
+    """Found by counting: whoever waited for the end of an execution held a stopping server for five seconds."""
+
+    @durable_execution(name="patient")
+    def patient(event: Any, context: DurableContext) -> Any:
+        return context.create_callback(name="answer").result()
+
+    serving = Node(MemoryStore(), handlers={"patient": patient})
+    serving.start()
+    with connected(serving) as link:
+        path = "/2015-03-31/functions/patient%3A%24LATEST/invocations"
+        link.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+        while not serving.service.open_callbacks():
+            threading.Event().wait(0.01)
+        waiting = serving.service.open_callbacks()
+        serving.stop()
+        said = answer(link)
+    assert waiting
+    assert said.startswith("HTTP/1.1 200")
+    assert "x-amz-function-error: unhandled" in said.lower()
+    assert "and goes on: arn:aws:lambda" in said

@@ -134,6 +134,11 @@ class App:
         for route in routes:
             self._routes.add(route.method, route.path, route)
         self._large_bytes = 0
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """On the loop: let those who wait for something go, as if they had gone away themselves."""
+        self._stopping.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -146,7 +151,7 @@ class App:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = _new_request_id()
         began = time.perf_counter()
-        incoming = _Incoming(scope, receive)
+        incoming = _Incoming(scope, receive, self._stopping)
         name = ""
         try:
             found = self._find(incoming)
@@ -319,7 +324,8 @@ class App:
 class _Incoming:
     """What has come in of a request."""
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
+    def __init__(self, scope: Scope, receive: Receive, stopping: asyncio.Event) -> None:
+        self._stopping = stopping
         self.method: str = scope["method"]
         raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
         self.raw_path = raw_path.partition(b"?")[0].decode("latin-1")
@@ -388,7 +394,15 @@ class _Incoming:
                         return
 
     async def is_gone(self) -> None:
-        """Return once the client has gone away; the body must have been read."""
+        """Return once the client has gone away, or is asked to; the body must have been read."""
+        waits = {asyncio.ensure_future(self._left()), asyncio.ensure_future(self._stopping.wait())}
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _left(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
 

@@ -136,7 +136,7 @@ async def _start(
         return {"StatusCode": 202, **head}
     await _ended(backing, request, started)
     view = await asyncio.to_thread(backing.service.get, started.execution_id)
-    return {"StatusCode": 200, **head, **_outcome(view, backing.sync_wait_s)}
+    return {"StatusCode": 200, **head, **_outcome(view)}
 
 
 def _version_in(arn: str) -> str:
@@ -169,12 +169,12 @@ def _set(ended: "asyncio.Future[None]") -> None:
         ended.set_result(None)
 
 
-def _outcome(view: ExecutionView, waited_s: float) -> Json:
+def _outcome(view: ExecutionView) -> Json:
     """What a caller who has waited is told."""
     if view.status is ExecutionStatus.SUCCEEDED:
         return {"Payload": (view.result or "").encode()}
     if view.end_ms is None:
-        text = f"The execution goes on after {waited_s:g} seconds; it is {view.arn}"
+        text = f"The execution has not ended while the caller waited, and goes on: {view.arn}"
         document: Json = {"errorMessage": text, "errorType": "Sandbox.Timedout"}
     else:
         error = view.error

@@ -1,12 +1,14 @@
 """The HTTP server of a node: uvicorn on a socket of ours, in a thread of its own."""
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import socket
 import ssl
 import threading
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -43,9 +45,22 @@ def is_loopback(host: str) -> bool:
 
 
 class HttpServer:
-    """Serves an ASGI application. `port` 0 takes a free one; `port` is then the one that was taken."""
+    """Serves an ASGI application. `port` 0 takes a free one; `port` is then the one that was taken.
 
-    def __init__(self, app: Any, host: str = "127.0.0.1", port: int = 0, tls: Tls | None = None) -> None:
+    `stopping` is called on the loop when it is to stop.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tls: Tls | None = None,
+        *,
+        stopping: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._stopping = stopping
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._socket = _listen(host, port)
         self.host = host
         self.port: int = self._socket.getsockname()[1]
@@ -90,6 +105,9 @@ class HttpServer:
 
     def stop(self, timeout_s: float = 10.0) -> None:
         """Take no requests any more, and let those that are under way come to their ends."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended by itself
+                self._loop.call_soon_threadsafe(self._stopping)
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join(timeout_s)
@@ -100,6 +118,7 @@ class HttpServer:
             runner.run(self._serve())
 
     async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
         pool = ThreadPoolExecutor(THREADS, thread_name_prefix="perdure-api")
         asyncio.get_running_loop().set_default_executor(pool)
         try:

@@ -128,7 +128,7 @@ class Node:
             )
         self._audit = AuditLog(store)
         app = App(self.backing, Access(gate, self._audit), HANDLERS, ROUTES)
-        self._http = HttpServer(app, settings.host, settings.port, settings.tls)
+        self._http = HttpServer(app, settings.host, settings.port, settings.tls, stopping=app.stop)
         self.backing.base_url = self._http.url
         self._chores = Chores([self.registry.sweep])
 
