@@ -144,8 +144,10 @@ def prepare() -> None:
     ready.write_text(wanted)
 
 
-def workloads_of(script: str) -> list[str]:
-    found = subprocess.run([str(PYTHON), str(HERE / "contenders" / script)], check=True, capture_output=True, text=True)
+def workloads_of(script: str, environment: dict[str, str]) -> list[str]:
+    command = [str(PYTHON), str(HERE / "contenders" / script)]
+    given = {**os.environ, **environment}
+    found = subprocess.run(command, check=True, capture_output=True, text=True, env=given)
     names: list[str] = json.loads(found.stdout)
     return names
 
@@ -172,7 +174,7 @@ Rows = list[tuple[str, str, str, bool, str]]
 
 def run(rounds: int, only: set[str], contenders: Contenders) -> list[dict[str, Any]]:
     """Every contender after the other in each round, so that the machine's moods meet all alike."""
-    plan = {name: workloads_of(script) for name, (script, _) in contenders.items()}
+    plan = {name: workloads_of(script, given) for name, (script, given) in contenders.items()}
     workloads = [name for name in plan["Perdure"] if not only or name in only]
     measured: list[dict[str, Any]] = []
     for workload in workloads:
