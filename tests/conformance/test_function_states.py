@@ -102,3 +102,13 @@ def test_a_zip_bomb_is_refused(served: Served) -> None:
             archive.writestr(f"{number}", b"\0" * 50_000_000)
     with pytest.raises(ClientError, match="InvalidParameterValueException"):
         create(served, "bomb", made.getvalue())
+
+
+def test_executions_that_no_concurrency_was_left_for_go_on_as_soon_as_there_is_some(served: Served) -> None:
+    """They waited for whatever came next, which could take half a minute."""
+    function = served.function()
+    served.client.put_function_concurrency(FunctionName=function.name, ReservedConcurrentExecutions=0)
+    served.invoke(FunctionName=function.qualified, InvocationType="Event")
+    assert function.count == 0
+    served.client.put_function_concurrency(FunctionName=function.name, ReservedConcurrentExecutions=1)
+    function.next(5).succeed()

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, note, settings, strategies as st
+from msgspec.structs import replace
 
 from perdure.model.error import ResourceConflict, ServiceError
 from perdure.model.execution import ExecutionStatus
@@ -110,6 +111,7 @@ class Target:
                 registry.publish(name)
                 with contextlib.suppress(ResourceConflict):
                     registry.create_alias(Alias(function=name, name="live", version="1"))
+            registry.update_function(name, lambda function: replace(function, concurrency=None))
         try:
             is_running = self.served.node.service.get(self._running).status is ExecutionStatus.RUNNING
         except ServiceError:

@@ -64,6 +64,19 @@ DISCARD_S: Final = 5.0
 """So much of a body that nobody wants is taken, for so long, before its connection is closed."""
 
 
+_MAY_FREE: Final = frozenset(
+    {
+        "CreateFunction",
+        "UpdateFunctionConfiguration",
+        "UpdateFunctionCode",
+        "DeleteFunction",
+        "PutFunctionConcurrency",
+        "DeleteFunctionConcurrency",
+    }
+)
+"""After these there may be a place for executions that wait for one."""
+
+
 class RawRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request of a route that is not in the API's table: path values decoded, header names in lower case."""
 
@@ -226,6 +239,8 @@ class App:
             try:
                 answer: Answer = await self._handled(route.handler, request)
                 outcome = OK
+                if operation.name in _MAY_FREE:
+                    self._backing.service.fill_places()
             except ServiceError as error:
                 outcome = error.code
                 raise
