@@ -19,6 +19,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from perdure.runtimes.pool import default_places
+
 EXECUTIONS = 64
 KILLS = 3
 LIMIT_S = 100.0
@@ -26,10 +28,7 @@ LIMIT_S = 100.0
 PARENT = """
 import os
 from aws_durable_execution_sdk_python import DurableContext, durable_execution
-from aws_durable_execution_sdk_python.config import Duration, StepConfig, StepSemantics
-from aws_durable_execution_sdk_python.retries import RetryPresets
-
-ONCE = StepConfig(step_semantics=StepSemantics.AT_MOST_ONCE_PER_RETRY, retry_strategy=RetryPresets.none())
+from aws_durable_execution_sdk_python.config import Duration
 
 
 def effect(kind, number):
@@ -206,7 +205,8 @@ def test_a_server_that_is_killed_under_load_loses_nothing_and_repeats_nothing(
         assert kinds["CallbackSucceeded", "answer"] == 1
     written = collections.Counter(effects.read_text().splitlines())
     assert set(written) == {f"{kind} {number}" for kind in ("first", "last") for number in range(EXECUTIONS)}
-    assert written.total() < 2 * EXECUTIONS * 2, "only what was cut off before it was recorded has run again"
+    again = written.total() - len(written)
+    assert again <= (KILLS + 1) * default_places(), "only what a kill cut off before it was recorded has run again"
 
 
 def history(client: Any, arn: str) -> list[Any]:

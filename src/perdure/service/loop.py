@@ -149,7 +149,11 @@ class Loop:
                 raise
 
             def on_disk(kept: list[bool] | StoreError) -> None:
-                is_kept = self._let_go(entry, state, decision, kept)
+                try:
+                    is_kept = self._let_go(entry, state, decision, kept)
+                except Exception as error:
+                    told(error)
+                    raise
                 told(answered if is_kept else kept if isinstance(kept, StoreError) else None)
 
             is_handed_over = True
@@ -168,6 +172,9 @@ class Loop:
             return self._ledger.store.append([commit])
         except StoreError as error:
             return error
+        except Exception as error:
+            log.exception("the store met an error of its own")
+            return StoreError(f"the store met an error of its own: {error!r}")
 
     def _let_go(
         self, entry: Entry, state: ExecutionState, decision: cmd.Decision, answer: list[bool] | StoreError
