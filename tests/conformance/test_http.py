@@ -5,6 +5,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -216,6 +217,12 @@ def test_a_list_of_statuses_finds_executions_of_any_of_them(served: Served) -> N
     assert listed(Statuses=["SUCCEEDED"]) == {arns["works"]}
     assert listed(Statuses=["STOPPED", "TIMED_OUT"]) == set()
     assert listed() == set(arns.values())
+    began = served.client.get_durable_execution(DurableExecutionArn=arns["runs"])["StartTimestamp"]
+    assert arns["runs"] in listed(StartedAfter=began), "the bounds are part of what is asked for"
+    assert arns["runs"] in listed(StartedBefore=began)
+    assert (
+        listed(StartedAfter=began + timedelta(seconds=1)) == listed(StartedBefore=began - timedelta(seconds=1)) == set()
+    )
     path = f"/2025-12-01/functions/{function.name}/durable-executions?Statuses=RUNNING&Statuses=FAILED"
     assert len(served.raw("GET", path).json["DurableExecutions"]) == 2
 

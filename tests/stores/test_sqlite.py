@@ -24,7 +24,7 @@ from perdure.model.error import (
     StoreTooNew,
 )
 from perdure.model.event import ExecutionSucceeded, StepStarted
-from perdure.model.execution import ExecutionRow, ExecutionStatus
+from perdure.model.execution import OPEN, ExecutionRow, ExecutionStatus
 from perdure.model.ids import new_execution_id
 from perdure.store.memory import MemoryStore
 from perdure.store.open import open_store, sqlite_path
@@ -106,7 +106,7 @@ def test_a_file_of_a_newer_version_is_refused(path: Path) -> None:
     with sqlite3.connect(path) as raw:
         raw.execute("PRAGMA user_version = 99")
     raw.close()
-    with pytest.raises(StoreTooNew, match="has format 99; this version of perdure reads up to 2"):
+    with pytest.raises(StoreTooNew, match="has format 99; this version of perdure reads up to 3"):
         SqliteStore(path)
 
 
@@ -408,10 +408,12 @@ def test_no_query_reads_what_it_is_not_asked_for(store: SqliteStore) -> None:
         Query(now_ms=1, function="fn", name="n"),
         Query(now_ms=1, statuses=(ExecutionStatus.FAILED,), is_oldest_first=True),
         Query(now_ms=1, id_prefix=_id()[:8]),
+        Query(now_ms=1, function="fn", statuses=OPEN),
     ):
         store.search(query)
     reader.set_trace_callback(None)
-    assert len(statements) == 17
+    assert len(statements) == 18
+    assert "executions_open" in statements[-1], "what is open is not looked for among all that has ended"
     for sql in statements:
         plan = " ".join(row[3] for row in store._writer.execute(f"EXPLAIN QUERY PLAN {sql}"))
         assert "TEMP B-TREE" not in plan, (sql, plan)

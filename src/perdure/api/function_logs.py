@@ -75,17 +75,12 @@ async def _followed(backing: Backing, name: str, wanted: _Wanted) -> AsyncIterat
     def come_in(records: Sequence[Record]) -> None:
         loop.call_soon_threadsafe(put, records)
 
-    leave = backing.logs.follow(name, come_in)
+    logs = backing.logs
+    found, leave = await asyncio.to_thread(logs.read_and_follow, name, come_in, lambda: wanted.read(logs, name))
     try:
-        found = await asyncio.to_thread(wanted.read, backing.logs, name)
         yield _lines(found)
-        seen = {(record.at_ms, record.sandbox, record.text) for record in found[-LIMIT:]}
         while True:
-            records = [record for record in await come.get() if wanted.fits(record)]
-            fresh = [record for record in records if (record.at_ms, record.sandbox, record.text) not in seen]
-            seen = set() if fresh else seen
-            if fresh:
-                yield _lines(fresh)
+            yield _lines([record for record in await come.get() if wanted.fits(record)])
     finally:
         leave()
 

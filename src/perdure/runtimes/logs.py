@@ -107,14 +107,23 @@ class FunctionLogs:
         found.reverse()
         return found
 
+    def read_and_follow(
+        self, function: str, follower: Follower, read: Callable[[], list[Record]]
+    ) -> tuple[list[Record], Callable[[], None]]:
+        """What `read` finds, and `follow` from there on: no record is missed between the two, and none comes twice."""
+        with self._lock:
+            return read(), self._follow(function, follower)
+
     def follow(self, function: str, follower: Follower) -> Callable[[], None]:
         """Call `follower` with what is written from now on; what is returned ends it.
 
         It is called where functions' output is read: it must be quick.
         """
-        check_function(function)
         with self._lock:
-            self._followers.setdefault(function, []).append(follower)
+            return self._follow(function, follower)
+
+    def _follow(self, function: str, follower: Follower) -> Callable[[], None]:
+        self._followers.setdefault(check_function(function), []).append(follower)
 
         def leave() -> None:
             with self._lock:

@@ -1,5 +1,6 @@
 """Functions' logs: records, files that do not grow without end, and the lines of a process."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,23 @@ def test_a_follower_sees_what_is_written_until_it_leaves(tmp_path: Path) -> None
     leave()
     logs.write("fn", [record("two")])
     assert texts(seen) == ["one"]
+
+
+def test_between_what_is_read_and_what_is_followed_nothing_is_missed_and_nothing_comes_twice(tmp_path: Path) -> None:
+    """Found in review: a line that was printed twice in one millisecond was shown once."""
+    logs = FunctionLogs(tmp_path)
+    logs.write("fn", [record("same"), record("same")])
+    seen: list[Record] = []
+    writers = [threading.Thread(target=logs.write, args=("fn", [record(str(n))])) for n in range(20)]
+    for writer in writers[:10]:
+        writer.start()
+    found, leave = logs.read_and_follow("fn", seen.extend, lambda: logs.read("fn"))
+    for writer in writers[10:]:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    leave()
+    assert sorted(texts([*found, *seen])) == sorted(["same", "same", *map(str, range(20))])
 
 
 def test_a_log_can_be_removed(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from perdure.model.error import StoreCorrupt, StoreError, StoreReadOnly, StoreTooNew
-from perdure.model.execution import ExecutionRow, ExecutionStatus, ParentLink, WaitingOn
+from perdure.model.execution import ENDED, ExecutionRow, ExecutionStatus, ParentLink, WaitingOn
 from perdure.model.ids import LATEST, execution_key, execution_text
 from perdure.store import queries
 from perdure.store.group import GroupCommit
@@ -373,6 +373,7 @@ class SqliteStore:
         return execution_text(rows[0][0]) if rows else None
 
     def search(self, query: Query) -> Page:
+        table = "executions"
         where: list[str] = ["(expires_at_ms IS NULL OR expires_at_ms > ?)"]
         values: list[Any] = [query.now_ms]
 
@@ -396,6 +397,9 @@ class SqliteStore:
         if query.statuses:
             marks = ",".join("?" * len(query.statuses))
             add(f"status IN ({marks})", *(_STATUSES.index(status) for status in query.statuses))
+            if query.function is not None and ENDED.isdisjoint(query.statuses):
+                table = "executions INDEXED BY executions_open"
+                add("end_ms IS NULL")
         if query.waiting_on is not None:
             add("(waiting_on & ?) <> 0", 1 << _WAITS.index(query.waiting_on))
         if query.started_from_ms is not None:
@@ -405,7 +409,7 @@ class SqliteStore:
         if query.after is not None:
             add(f"execution_id {'>' if query.is_oldest_first else '<'} ?", execution_key(query.after))
         order = "ASC" if query.is_oldest_first else "DESC"
-        sql = f"SELECT {_COLUMNS} FROM executions WHERE {' AND '.join(where)} ORDER BY execution_id {order} LIMIT ?"  # noqa: S608
+        sql = f"SELECT {_COLUMNS} FROM {table} WHERE {' AND '.join(where)} ORDER BY execution_id {order} LIMIT ?"  # noqa: S608
         return self._page(self._read(sql, [*values, query.limit + 1]), query.limit)
 
     def open_callbacks(self, now_ms: int, after: str | None, limit: int) -> Page:
