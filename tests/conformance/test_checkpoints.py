@@ -133,6 +133,7 @@ def test_a_repeated_checkpoint_is_answered_as_before_and_adds_nothing(served: Se
         assert again["CheckpointToken"] == first["CheckpointToken"]
         assert again["NewExecutionState"] == first["NewExecutionState"]
         assert [kind for kind in served.shown(incoming.arn) if kind != "WaitSucceeded"] == shown
+    assert "other updates" in refused(incoming, *updates[:2], **given, CheckpointToken=token)
     assert refused(incoming, *updates, CheckpointToken=token, ClientToken="other") == STALE
     served.advance(10)
     assert refused(incoming, *updates, **given, CheckpointToken=token) == STALE

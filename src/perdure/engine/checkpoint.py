@@ -4,8 +4,11 @@ Source: Lambda API 2025-12-01, CheckpointDurableExecution. The texts of the refu
 the stale token's that of the service itself.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
+
+import msgspec
 
 from perdure.engine.commands import Checkpoint, Decision, Resolve, Token
 from perdure.engine.draft import Draft
@@ -46,7 +49,9 @@ Action = OperationAction
 
 def decide_checkpoint(state: ExecutionState, command: Checkpoint, now_ms: int, ids: Ids, terms: Terms) -> Decision:
     """All updates happen, or none. Raises StaleToken and InvalidUpdate; see `Decision` for what else comes back."""
+    digest: bytes | None = None
     if command.client_token is not None:
+        digest = digest_of(command.updates)
         check(CLIENT_TOKEN, command.client_token, "ClientToken", "1 to 64 printable ASCII characters without space")
         delivered = state.delivered
         if (
@@ -55,6 +60,11 @@ def decide_checkpoint(state: ExecutionState, command: Checkpoint, now_ms: int, i
             and (delivered.epoch, delivered.count - 1) == (command.token.epoch, command.token.count)
             and now_ms - delivered.at_ms < CLIENT_TOKEN_MS
         ):
+            if delivered.digest not in (None, digest):
+                raise InvalidParameterValue(
+                    f"the ClientToken {command.client_token!r} was given with other updates",
+                    hint="repeat a checkpoint with all that it had, or give it a ClientToken of its own",
+                )
             return Decision(repeated=delivered.operations)
     if not holds_right(state.head, command.token):
         raise StaleToken
@@ -69,8 +79,13 @@ def decide_checkpoint(state: ExecutionState, command: Checkpoint, now_ms: int, i
     if head.status is ExecutionStatus.PAUSING:
         pause_now(draft)
         return Decision(draft.events, effects_of(draft), is_token_withheld=True, draft=draft)
-    draft.emit(ev.CheckpointAccepted(now_ms, command.token.count + 1, command.client_token))
+    draft.emit(ev.CheckpointAccepted(now_ms, command.token.count + 1, command.client_token, digest))
     return Decision(draft.events, effects_of(draft), draft=draft)
+
+
+def digest_of(updates: Sequence[OperationUpdate]) -> bytes:
+    """What tells one batch of updates from another: eight bytes."""
+    return hashlib.blake2b(msgspec.msgpack.encode(updates), digest_size=8).digest()
 
 
 def holds_right(head: Head, token: Token) -> bool:

@@ -317,7 +317,9 @@ def _delivered(state: ExecutionState, event: ev.CheckpointAccepted) -> None:
     operations = state.operations
     changed = [operations[operation_id] for operation_id in state.touched.keys() | state.unseen.keys()]
     changed.sort(key=_by_number)
-    state.delivered = Delivered(state.head.epoch, event.count, event.client_token, event.at_ms, tuple(changed))
+    state.delivered = Delivered(
+        state.head.epoch, event.count, event.client_token, event.at_ms, tuple(changed), event.digest
+    )
     state.touched.clear()
     state.unseen.clear()
 

@@ -147,6 +147,7 @@ class Delivered(msgspec.Struct, frozen=True, gc=False):
     client_token: str | None
     at_ms: int
     operations: tuple[Operation, ...]
+    digest: bytes | None = None
 
 
 TimerEntry: TypeAlias = tuple[int, int, str]

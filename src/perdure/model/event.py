@@ -141,12 +141,16 @@ class InvocationCompleted(Event, frozen=True, array_like=True, gc=False, tag=21)
 
 
 class CheckpointAccepted(Event, frozen=True, array_like=True, gc=False, tag=22):
-    """A checkpoint spent its token; the next one carries `count`."""
+    """A checkpoint spent its token; the next one carries `count`.
+
+    `digest` is that of the updates it was asked with, if it had a client token.
+    """
 
     is_shown = False
 
     count: int
     client_token: str | None = None
+    digest: bytes | None = None
 
 
 # --- steps -------------------------------------------------------------------------------------------------------
