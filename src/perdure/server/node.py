@@ -14,7 +14,7 @@ import msgspec
 from perdure.api import emulator, function_logs, operators, workers
 from perdure.api.access import Access
 from perdure.api.app import HANDLERS, App
-from perdure.api.backing import Backing
+from perdure.api.backing import ENDPOINT_TIMEOUT_S, Backing
 from perdure.engine.terms import Terms
 from perdure.execution import definition_of
 from perdure.identity.audit import AuditLog
@@ -25,6 +25,7 @@ from perdure.model.execution import DurableConfig
 from perdure.model.function import FunctionState, FunctionVersion, Host, endpoint_url
 from perdure.model.ids import LATEST, Home
 from perdure.runtimes import packages
+from perdure.runtimes.event import PAGE_BYTES
 from perdure.runtimes.interpreters import is_known
 from perdure.runtimes.logs import FunctionLogs
 from perdure.runtimes.pool import ManagedPool, Settings as PoolSettings
@@ -55,7 +56,11 @@ ROUTES: Final = (*emulator.ROUTES, *function_logs.ROUTES, *operators.ROUTES, *wo
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """How a node serves. `data` is the folder for unpacked packages and logs."""
+    """How a node serves. `data` is the folder for unpacked packages and logs.
+
+    Functions that nobody has registered are at `lambda_endpoint`; there, one invocation may take `endpoint_timeout_s`,
+    and so many bytes of operations come with its event.
+    """
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -65,6 +70,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data: Path | None = None
     sync_wait_s: float = 900.0
     lambda_endpoint: str | None = None
+    endpoint_timeout_s: int = ENDPOINT_TIMEOUT_S
+    endpoint_page_bytes: int = PAGE_BYTES
     managed: PoolSettings = PoolSettings()
 
 
@@ -84,7 +91,7 @@ class Node:
         clock = clock or SystemClock()
         self.registry = Registry(store, settings.home, clock, random.random)
         self._worker = ThreadWorker(handlers or {})
-        self._endpoints = EndpointPool(self.registry.find)
+        self._endpoints = EndpointPool(self.registry.find, page_bytes=settings.endpoint_page_bytes)
         self._folder = (settings.data or Path(tempfile.mkdtemp(prefix="perdure-node-"))).resolve()
         self._is_folder_ours = settings.data is None
         self.logs = FunctionLogs(self._folder / "logs")
@@ -119,6 +126,7 @@ class Node:
             check_package=packages.check,
             sync_wait_s=settings.sync_wait_s,
             lambda_endpoint=endpoint_url(settings.lambda_endpoint) if settings.lambda_endpoint else None,
+            endpoint_timeout_s=settings.endpoint_timeout_s,
         )
         gate = Gate(store, settings.home, clock.now_ms)
         if gate.is_open() and not is_loopback(settings.host):
@@ -140,6 +148,14 @@ class Node:
         """Look at a clock again that has jumped: what is due by it happens now."""
         self._ticker.look()
         self._calls.look()
+
+    def next_due_ms(self) -> int | None:
+        """When something happens here next by itself; None if nothing will.
+
+        A moment that has passed says that something runs, waits for a place, or is about to happen.
+        """
+        moments = [found for found in (self.service.next_due_ms(), self._calls.next_due_ms()) if found is not None]
+        return min(moments, default=None)
 
     def start(self) -> None:
         """Go on with what is in the store, and take requests."""

@@ -36,7 +36,7 @@ from perdure.service.starting import Started, Starter, StartRequest
 from perdure.service.timekeeper import Timekeeper
 from perdure.service.views import view_of
 from perdure.service.watching import Watcher
-from perdure.store.protocol import PAGE_MAX, Page, Query, Store
+from perdure.store.protocol import PAGE_MAX, TIME_MS_MAX, Page, Query, Store
 
 
 class Service:
@@ -369,6 +369,15 @@ class Service:
         return self.ledger.read(
             execution_id, lambda state: changes_of(self.store, state, self._loop.arn_of(state), after)
         )
+
+    def next_due_ms(self) -> int | None:
+        """When something happens next by itself; None if nothing will.
+
+        A moment that has passed says that something runs, waits for a place, or is about to happen. Where many nodes
+        share the store, an invocation counts as over when its lease is.
+        """
+        found = self.store.due(TIME_MS_MAX, None, 1)
+        return found[0].wake_at_ms if found else None
 
     def watch_all(self, watcher: Watcher) -> None:
         """Call `watcher` with whatever this process writes of any execution, once it is on disk, as `watch` does."""
