@@ -99,8 +99,8 @@ class CallbackHandle:
         return self._id
 
     def wait(self, *, wall_timeout: float | None = None) -> "CallbackHandle":
-        """Return once the callback is there. From now on this thread is taken to answer it: no other one that waits lets
-        it time out before. Raises WallTimeout.
+        """Return once the callback is there. From now on this thread is taken to answer it: none that waits lets it
+        time out before. Raises WallTimeout.
         """
         runner = self._execution.runner
         what = f"callback {self._name!r}" if self._name else "a callback"
