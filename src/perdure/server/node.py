@@ -15,7 +15,8 @@ from perdure.api import emulator, function_logs, operators, workers
 from perdure.api.access import Access
 from perdure.api.app import HANDLERS, App
 from perdure.api.backing import ENDPOINT_TIMEOUT_S, Backing
-from perdure.engine.terms import Terms
+from perdure.engine.state import ExecutionState
+from perdure.engine.terms import Ids, Terms
 from perdure.execution import definition_of
 from perdure.identity.audit import AuditLog
 from perdure.identity.gate import Gate
@@ -59,7 +60,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How a node serves. `data` is the folder for unpacked packages and logs.
 
     Functions that nobody has registered are at `lambda_endpoint`; there, one invocation may take `endpoint_timeout_s`,
-    and so many bytes of operations come with its event.
+    and so many bytes of operations come with its event. With `takes_unqualified` a chained invoke of a durable function
+    may leave the version out, as at the official local server.
     """
 
     host: str = "127.0.0.1"
@@ -72,6 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lambda_endpoint: str | None = None
     endpoint_timeout_s: int = ENDPOINT_TIMEOUT_S
     endpoint_page_bytes: int = PAGE_BYTES
+    takes_unqualified: bool = False
     managed: PoolSettings = PoolSettings()
 
 
@@ -85,11 +88,14 @@ class Node:
         handlers: Mapping[str, Callable[..., Any]] | None = None,
         *,
         clock: Clock | None = None,
+        ids: Ids | None = None,
     ) -> None:
         self.settings = settings = settings or Settings()
         self.store = store
         clock = clock or SystemClock()
-        self.registry = Registry(store, settings.home, clock, random.random)
+        self.registry = Registry(
+            store, settings.home, clock, random.random, takes_unqualified=settings.takes_unqualified
+        )
         self._worker = ThreadWorker(handlers or {})
         self._endpoints = EndpointPool(self.registry.find, page_bytes=settings.endpoint_page_bytes)
         self._folder = (settings.data or Path(tempfile.mkdtemp(prefix="perdure-node-"))).resolve()
@@ -104,7 +110,9 @@ class Node:
             Host.WORKER: self._workers,
         }
         self.pools = Pools(self.registry, pools)
-        self.service = Service(store, self.registry, self.pools, home=settings.home, terms=settings.terms, clock=clock)
+        self.service = Service(
+            store, self.registry, self.pools, home=settings.home, terms=settings.terms, clock=clock, ids=ids
+        )
         self._worker.bind(self.service)
         self._endpoints.bind(self.service)
         self._managed.bind(self.service)
@@ -149,13 +157,13 @@ class Node:
         self._ticker.look()
         self._calls.look()
 
-    def next_due_ms(self) -> int | None:
-        """When something happens here next by itself; None if nothing will.
+    def next_due_ms(self, counts: Callable[[ExecutionState, int], bool] = lambda _state, _at_ms: True) -> int | None:
+        """When something happens here next by itself, in executions what `counts`; None if nothing will.
 
         A moment that has passed says that something runs, waits for a place, or is about to happen.
         """
-        moments = [found for found in (self.service.next_due_ms(), self._calls.next_due_ms()) if found is not None]
-        return min(moments, default=None)
+        moments = self.service.next_due_ms(counts), self._calls.next_due_ms()
+        return min((found for found in moments if found is not None), default=None)
 
     def start(self) -> None:
         """Go on with what is in the store, and take requests."""

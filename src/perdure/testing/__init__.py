@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from perdure.testing.backend import Backend as Backend, WallTimeout as WallTimeout
     from perdure.testing.clock import VirtualClock as VirtualClock
+    from perdure.testing.environment import UnknownVariableWarning as UnknownVariableWarning
     from perdure.testing.exceptions import (
         AmbiguousOperation as AmbiguousOperation,
+        DurableFunctionsLocalRunnerError as DurableFunctionsLocalRunnerError,
         DurableFunctionsTestError as DurableFunctionsTestError,
         OperationNotFound as OperationNotFound,
         RecordedError as RecordedError,
@@ -35,21 +37,37 @@ if TYPE_CHECKING:
         StepOperation as StepOperation,
         WaitOperation as WaitOperation,
     )
+    from perdure.testing.remote import (
+        DurableFunctionCloudTestRunner as DurableFunctionCloudTestRunner,
+        RemoteRunner as RemoteRunner,
+    )
     from perdure.testing.result import (
         DurableFunctionTestResult as DurableFunctionTestResult,
         Invocation as Invocation,
         Result as Result,
     )
     from perdure.testing.runner import LocalRunner as LocalRunner, Runner as Runner
+    from perdure.testing.server import ServerRunner as ServerRunner
     from perdure.testing.snapshots import snapshot as snapshot, snapshot_text as snapshot_text
     from perdure.testing.trace import Attempt as Attempt
     from perdure.testing.tree import tree_of as tree_of
+    from perdure.testing.unittest import DurableTestCase as DurableTestCase
+    from perdure.testing.web import (
+        FunctionConfig as FunctionConfig,
+        FunctionConfigs as FunctionConfigs,
+        StoreType as StoreType,
+        WebRunner as WebRunner,
+        WebRunnerConfig as WebRunnerConfig,
+        WebServiceConfig as WebServiceConfig,
+    )
 
 _HOMES: Final = {
     "perdure.testing.backend": ("Backend", "WallTimeout"),
     "perdure.testing.clock": ("VirtualClock",),
+    "perdure.testing.environment": ("UnknownVariableWarning",),
     "perdure.testing.exceptions": (
         "AmbiguousOperation",
+        "DurableFunctionsLocalRunnerError",
         "DurableFunctionsTestError",
         "OperationNotFound",
         "RecordedError",
@@ -68,11 +86,22 @@ _HOMES: Final = {
         "StepOperation",
         "WaitOperation",
     ),
+    "perdure.testing.remote": ("DurableFunctionCloudTestRunner", "RemoteRunner"),
     "perdure.testing.result": ("DurableFunctionTestResult", "Invocation", "Result"),
     "perdure.testing.runner": ("LocalRunner", "Runner"),
+    "perdure.testing.server": ("ServerRunner",),
     "perdure.testing.snapshots": ("snapshot", "snapshot_text"),
     "perdure.testing.trace": ("Attempt",),
     "perdure.testing.tree": ("tree_of",),
+    "perdure.testing.unittest": ("DurableTestCase",),
+    "perdure.testing.web": (
+        "FunctionConfig",
+        "FunctionConfigs",
+        "StoreType",
+        "WebRunner",
+        "WebRunnerConfig",
+        "WebServiceConfig",
+    ),
 }
 _HOME_OF: Final = {name: module for module, names in _HOMES.items() for name in names}
 

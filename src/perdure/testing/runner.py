@@ -256,10 +256,14 @@ class LocalRunner(Runner):
             self._local = self._open()
         return self._local
 
-    def _open(self) -> Any:
+    def _backend_type(self) -> Any:
+        """What makes the back-end."""
         from perdure.testing.local import LocalBackend
 
-        local = LocalBackend(
+        return LocalBackend
+
+    def _open(self) -> Any:
+        local = self._backend_type()(
             clock=self.clock,
             store=self._open_store(),
             ids=SeededIds(self._seed) if self._store is None else None,

@@ -92,6 +92,11 @@ class RemoteWorker:
         self._has_left = threading.Event()
         self._thread = threading.Thread(target=self._work, name="perdure-poll", daemon=True)
 
+    def take(self, handlers: Mapping[str, Handler]) -> None:
+        """Run these handlers in the place of those of the same names; for the server it is the same code."""
+        self._handlers |= handlers
+        self._worker.take(self._handlers)
+
     # --- coming and going ----------------------------------------------------------------------------------------
 
     def start(self, is_given_up: Callable[[], bool] = lambda: False) -> None:
