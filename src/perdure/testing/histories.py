@@ -288,3 +288,38 @@ def _came_to(event: ev.InvocationCompleted, following: Sequence[HistoryEvent]) -
     if following and isinstance(following[0].event, (ev.ExecutionSucceeded, ev.ExecutionFailed)):
         return str(_ENDS[type(following[0].event)])
     return "PENDING"
+
+
+def history_of_facts(facts: Facts) -> History:
+    """A history with all that `facts` know of its execution."""
+    try:
+        execution_id = ExecutionArn.parse(facts.arn).execution_id
+    except InvalidParameterValue:
+        execution_id = facts.name
+    view = ExecutionView(
+        execution_id=execution_id,
+        arn=facts.arn,
+        name=facts.name,
+        function=facts.function,
+        version=facts.version,
+        status=facts.status,
+        start_ms=facts.start_ms,
+        end_ms=facts.end_ms,
+        input=facts.input,
+        result=facts.result,
+        error=facts.error,
+        config=DurableConfig(),
+        deadline_ms=None,
+        pause=None,
+        parent=None,
+        operations=len(facts.operations),
+        written_bytes=0,
+        invocations=len(facts.invocations),
+        is_running=False,
+        waiting_on=(),
+        failures=0,
+        last_failure=None,
+        tenant_id=None,
+        trace_header=None,
+    )
+    return History(view, tuple(facts.events), facts.arn)
