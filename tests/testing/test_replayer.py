@@ -10,13 +10,13 @@ import pytest
 
 from perdure import (
     AsyncDurableContext,
-    CallbackConfig,
     DurableContext,
     Duration,
     MapConfig,
     RetryDecision,
     StepConfig,
     StepContext,
+    WaitForCallbackConfig,
     durable_execution,
 )
 from perdure.exceptions import ValidationError
@@ -261,7 +261,7 @@ def answers(timeout_s: int) -> Handler:
     @durable_execution(name="order")
     def handler(event: Any, context: DurableContext) -> None:
         context.wait_for_callback(
-            lambda _callback_id: None, name="approval", config=CallbackConfig(Duration.from_seconds(timeout_s))
+            lambda _callback_id: None, name="approval", config=WaitForCallbackConfig(Duration.from_seconds(timeout_s))
         )
 
     return handler

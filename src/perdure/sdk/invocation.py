@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 log: Final = logging.getLogger("perdure")
 
+DriverOf = Callable[[Client, Journal, Linger | None], BlockingDriver]
+"""Makes the driver of one invocation of a handler that blocks."""
+
 
 class Definition(msgspec.Struct, frozen=True):
     """A durable function: the author's handler and how it wants to be run."""
@@ -99,7 +102,7 @@ def run_invocation(
     *,
     linger: Linger | None = None,
     lambda_context: Any = None,
-    driver_of: "Callable[[Client, Journal, Linger | None], BlockingDriver]" = BlockingDriver,
+    driver_of: DriverOf = BlockingDriver,
     watch_of: Callable[[Definition, InvocationInput, object], plugins.Watch] = plugins.watch,
     context_of: "Callable[[Session, Scope], DurableContext] | None" = None,
 ) -> InvocationAnswer:

@@ -8,7 +8,7 @@ find no free place wait in `ready`, for each target (`function:version`) first c
 import heapq
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 HORIZON_MS: Final = 60_000
@@ -84,6 +84,15 @@ class Agenda:
                 heapq.heappop(heap)
             scan_at_ms = self.covered_until_ms - self.horizon_ms // 2
             return min(heap[0][0], scan_at_ms) if heap else scan_at_ms
+
+    def entries(self) -> Iterator[tuple[int, str]]:
+        """Every moment with its execution, earliest first, as they are when this is called."""
+        with self._lock:
+            left = list(self._heap)
+        while left:
+            at_ms, execution_id = heapq.heappop(left)
+            if self._at.get(execution_id, (None,))[0] == at_ms:
+                yield at_ms, execution_id
 
     # --- executions without a place --------------------------------------------------------------------------
 

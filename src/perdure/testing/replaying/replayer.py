@@ -129,11 +129,14 @@ class Replayer:
     """
 
     def __init__(self, handlers: "Handler | Iterable[Handler] | Mapping[str, Handler]") -> None:
+        named: dict[str, Definition]
         if isinstance(handlers, Mapping):
-            named = {name: _definition(handler) for name, handler in handlers.items()}
+            named = {str(name): _definition(handler) for name, handler in handlers.items()}
+        elif callable(handlers):
+            definition = _definition(handlers)
+            named = {definition.name: definition}
         else:
-            given = [handlers] if callable(handlers) else list(handlers)
-            named = {definition.name: definition for definition in map(_definition, given)}
+            named = {definition.name: definition for definition in map(_definition, handlers)}
         if not named:
             raise ValidationError("Replayer needs at least one durable function")
         self._definitions = named
