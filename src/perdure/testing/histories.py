@@ -34,13 +34,15 @@ UNKNOWN: Final = "unknown"
 class History(msgspec.Struct, frozen=True):
     """What is stored of one execution: what it is, and its events, the oldest first.
 
-    `source` is where it comes from, for messages. `is_whole` is False if it was stored without its data.
+    `source` is where it comes from, for messages. `is_whole` is False if it was stored without its data, `is_redacted`
+    is True if there are stand-ins in its place.
     """
 
     view: ExecutionView
     events: Sequence[HistoryEvent]
     source: str = ""
     is_whole: bool = True
+    is_redacted: bool = False
 
     @property
     def label(self) -> str:
@@ -87,7 +89,9 @@ def read_history(document: Any, source: str = "the history") -> History:
         events = tuple(read_event(event, about, API) for event in given)
     except InvalidParameterValue as error:
         raise InvalidParameterValue(f"{source}: {error.message}", hint=error.hint) from None
-    return History(view, events, source, is_whole=not any(map(_is_cut, given)))
+    ours = document.get("Perdure")
+    is_redacted = isinstance(ours, dict) and ours.get("Redacted") is True
+    return History(view, events, source, not any(map(_is_cut, given)), is_redacted)
 
 
 def load_history(path: "Path | str") -> History:
@@ -183,6 +187,7 @@ def write_history(history: History) -> dict[str, Any]:
     return {
         "Execution": write_execution(view, PEOPLE),
         "Events": [write_event(shown, about, PEOPLE) for shown in history.events],
+        **({"Perdure": {"Redacted": True}} if history.is_redacted else {}),
     }
 
 

@@ -115,14 +115,17 @@ class Judge:
             or Judgement(warnings=tuple(self._unasked(run)))
         )
 
-    def of_ended(self, run: Rerun, status: str, result: str | None, error: ErrorObject | None) -> Judgement:
-        """Whether the code asks for all that is recorded of an execution that has ended."""
+    def of_ended(
+        self, run: Rerun, status: str, result: str | None, error: ErrorObject | None, *, compares: bool = True
+    ) -> Judgement:
+        """Whether the code asks for all that is recorded of an execution that has ended, and `compares` results."""
         if status not in ("SUCCEEDED", "FAILED"):
             return self.of_open(run)
         found = self._diverged(run) or self._removed(run) or self._needs(run)
         if found is None and status == "SUCCEEDED":
             found = self._raised(run, f"the execution has ended {status}")
-        return found or Judgement(warnings=(*self._unasked(run), *self._ends_otherwise(run, status, result, error)))
+        otherwise = self._ends_otherwise(run, status, result, error) if compares else ()
+        return found or Judgement(warnings=(*self._unasked(run), *otherwise))
 
     # --- divergences ---------------------------------------------------------------------------------------------
 

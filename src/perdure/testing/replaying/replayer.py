@@ -207,6 +207,8 @@ class Replayer:
         if not history.is_whole:
             warnings.insert(0, "the history was stored without its data: results are None here")
         divergence = judgement.divergence or judgement.needs
+        if divergence is not None and history.is_redacted:
+            divergence = msgspec.structs.replace(divergence, suggestion=f"{divergence.suggestion} {_REDACTED}")
         return ReplayResult(
             function=view.function,
             name=view.name,
@@ -234,7 +236,8 @@ class Replayer:
         given = invocation_of(history, operations)
         run = rerun(definition, given)
         if is_last and view.status in ENDED:
-            judgement = judge.of_ended(run, view.status, view.result, view.error)
+            compares = history.is_whole and not history.is_redacted
+            judgement = judge.of_ended(run, view.status, view.result, view.error, compares=compares)
         else:
             judgement = judge.of_open(run)
         if judgement.divergence is not None and judgement.divergence.difference is Difference.REPLACED:
@@ -256,6 +259,9 @@ class Replayer:
         suggestion = "Give it its name back, or use the new one only where " + 'context.patched("…") says so.'
         renamed = msgspec.structs.replace(found, difference=Difference.RENAMED, message=message, suggestion=suggestion)
         return msgspec.structs.replace(judgement, divergence=renamed)
+
+
+_REDACTED: Final = "The history is redacted: code that branches on results may go another way because of that."
 
 
 def _verdict(judgement: Judgement, warnings: Sequence[str]) -> Verdict:
