@@ -15,9 +15,27 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from perdure.testing.backend import Backend as Backend, WallTimeout as WallTimeout
     from perdure.testing.clock import VirtualClock as VirtualClock
+    from perdure.testing.exceptions import (
+        AmbiguousOperation as AmbiguousOperation,
+        DurableFunctionsTestError as DurableFunctionsTestError,
+        OperationNotFound as OperationNotFound,
+        RecordedError as RecordedError,
+        UnknownValue as UnknownValue,
+        WrongOperationType as WrongOperationType,
+    )
     from perdure.testing.facts import Facts as Facts, InvocationRecord as InvocationRecord
     from perdure.testing.handles import CallbackHandle as CallbackHandle, Execution as Execution
     from perdure.testing.histories import History as History, load_history as load_history
+    from perdure.testing.metering import Metering as Metering, Prices as Prices
+    from perdure.testing.operations import (
+        CallbackOperation as CallbackOperation,
+        ContextOperation as ContextOperation,
+        ExecutionOperation as ExecutionOperation,
+        InvokeOperation as InvokeOperation,
+        Operation as Operation,
+        StepOperation as StepOperation,
+        WaitOperation as WaitOperation,
+    )
     from perdure.testing.replaying.judging import Divergence as Divergence, Verdict as Verdict
     from perdure.testing.replaying.replayer import (
         IncompatibleError as IncompatibleError,
@@ -25,17 +43,47 @@ if TYPE_CHECKING:
         ReplayResult as ReplayResult,
         ReplaySummary as ReplaySummary,
     )
+    from perdure.testing.result import (
+        DurableFunctionTestResult as DurableFunctionTestResult,
+        Invocation as Invocation,
+        Result as Result,
+    )
     from perdure.testing.runner import LocalRunner as LocalRunner, Runner as Runner
+    from perdure.testing.snapshots import snapshot as snapshot, snapshot_text as snapshot_text
+    from perdure.testing.trace import Attempt as Attempt
+    from perdure.testing.tree import tree_of as tree_of
 
 _HOMES: Final = {
     "perdure.testing.backend": ("Backend", "WallTimeout"),
     "perdure.testing.clock": ("VirtualClock",),
+    "perdure.testing.exceptions": (
+        "AmbiguousOperation",
+        "DurableFunctionsTestError",
+        "OperationNotFound",
+        "RecordedError",
+        "UnknownValue",
+        "WrongOperationType",
+    ),
     "perdure.testing.facts": ("Facts", "InvocationRecord"),
     "perdure.testing.handles": ("CallbackHandle", "Execution"),
     "perdure.testing.histories": ("History", "load_history"),
     "perdure.testing.replaying.judging": ("Divergence", "Verdict"),
     "perdure.testing.replaying.replayer": ("IncompatibleError", "ReplayResult", "ReplaySummary", "Replayer"),
+    "perdure.testing.metering": ("Metering", "Prices"),
+    "perdure.testing.operations": (
+        "CallbackOperation",
+        "ContextOperation",
+        "ExecutionOperation",
+        "InvokeOperation",
+        "Operation",
+        "StepOperation",
+        "WaitOperation",
+    ),
+    "perdure.testing.result": ("DurableFunctionTestResult", "Invocation", "Result"),
     "perdure.testing.runner": ("LocalRunner", "Runner"),
+    "perdure.testing.snapshots": ("snapshot", "snapshot_text"),
+    "perdure.testing.trace": ("Attempt",),
+    "perdure.testing.tree": ("tree_of",),
 }
 _HOME_OF: Final = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -16,6 +16,7 @@ from perdure.model.error import ErrorObject
 from perdure.model.execution import EXECUTION_TIMEOUT_S_MAX, DurableConfig, ExecutionStatus
 from perdure.model.ids import ExecutionArn, Home
 from perdure.model.operation import Operation, OperationUpdate
+from perdure.serdes import SerDes, watched
 from perdure.service.agenda import Agenda
 from perdure.service.functions import LoadedFunctions
 from perdure.service.invocation import Call, Invocation
@@ -27,6 +28,7 @@ from perdure.store.protocol import Commit, Store
 from perdure.testing.backend import WallTimeout
 from perdure.testing.clock import VirtualClock
 from perdure.testing.facts import Facts
+from perdure.testing.values import RESULT
 from perdure.testing.waiting import invocations_of, what_is_pending
 from perdure.worker.client import InProcessClient
 from perdure.worker.threads import ThreadWorker
@@ -153,6 +155,7 @@ class LocalBackend:
         self._calls = 0
         self._moved_s = time.monotonic()
         self._began: dict[str, float] = {}
+        self._arns: set[str] = set()
         self._got: dict[str, tuple[str, object]] = {}
         self._ticker: Ticker | None = None
         self._is_quiet = False
@@ -227,8 +230,15 @@ class LocalBackend:
             operations=self.service.operations(execution_id),
             events=events,
             invocations=invocations_of(execution_id, events),
+            values=self._values(view.arn, view.function),
             wall_s=time.monotonic() - self._began.get(execution_id, time.monotonic()),
         )
+
+    def _values(self, arn: str, function: str) -> dict[str, SerDes[Any]]:
+        """The serdes of each result that was not written with the default one."""
+        definition = definition_of(self.handlers.get(function))
+        own = definition.output_serdes if definition is not None else None
+        return {**watched.get(arn, {}), **({RESULT: own} if own is not None else {})}
 
     def succeed_callback(self, callback_id: str, result: str | None) -> None:
         self.service.succeed_callback(callback_id, result)
@@ -261,6 +271,8 @@ class LocalBackend:
         self._worker.release(target)
 
     def run(self, invocation: Invocation) -> None:
+        self._arns.add(invocation.arn)
+        watched.setdefault(invocation.arn, {})
         with self._lock:
             self._running[invocation.execution_id, invocation.epoch] = invocation
             self._version += 1
@@ -488,6 +500,8 @@ class LocalBackend:
         if not self._worker.close(CLOSE_S if self._running else 0.0):
             log.warning("a handler was still running when its test ended; its thread is left behind")
         self.store.close()
+        for arn in self._arns:
+            watched.pop(arn, None)
 
 
 def _is_mere_end(at_ms: int, state: ExecutionState) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from perdure.config import DurationLike, to_duration
 from perdure.engine.terms import KIB, Limits, RetryPolicy, Terms
@@ -18,6 +18,9 @@ from perdure.testing.chance import SeededIds
 from perdure.testing.clock import VirtualClock
 from perdure.testing.facts import Facts
 from perdure.testing.handles import Execution, as_answer, as_error, as_payload, callbacks_called
+
+if TYPE_CHECKING:
+    from perdure.testing.result import Result
 
 Handler = Callable[..., Any]
 Until = str | int
@@ -147,9 +150,16 @@ class Runner:
         """The Result of an execution as it stands now."""
         return self.as_result(self.backend.facts(execution))
 
+    @property
+    def result_class(self) -> "type[Result]":
+        """The class of what `run` returns."""
+        from perdure.testing.result import Result
+
+        return Result
+
     def as_result(self, facts: Facts) -> Any:
         """What becomes of the facts of an execution."""
-        return facts
+        return self.result_class(facts)
 
     # --- callbacks -----------------------------------------------------------------------------------------------
 
