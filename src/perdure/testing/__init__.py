@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from perdure.testing.facts import Facts as Facts, InvocationRecord as InvocationRecord
     from perdure.testing.handles import CallbackHandle as CallbackHandle, Execution as Execution
+    from perdure.testing.histories import History as History, load_history as load_history
     from perdure.testing.metering import Metering as Metering, Prices as Prices
     from perdure.testing.operations import (
         CallbackOperation as CallbackOperation,
@@ -40,6 +41,13 @@ if TYPE_CHECKING:
     from perdure.testing.remote import (
         DurableFunctionCloudTestRunner as DurableFunctionCloudTestRunner,
         RemoteRunner as RemoteRunner,
+    )
+    from perdure.testing.replaying.judging import Divergence as Divergence, Verdict as Verdict
+    from perdure.testing.replaying.replayer import (
+        IncompatibleError as IncompatibleError,
+        Replayer as Replayer,
+        ReplayResult as ReplayResult,
+        ReplaySummary as ReplaySummary,
     )
     from perdure.testing.result import (
         DurableFunctionTestResult as DurableFunctionTestResult,
@@ -76,6 +84,9 @@ _HOMES: Final = {
     ),
     "perdure.testing.facts": ("Facts", "InvocationRecord"),
     "perdure.testing.handles": ("CallbackHandle", "Execution"),
+    "perdure.testing.histories": ("History", "load_history"),
+    "perdure.testing.replaying.judging": ("Divergence", "Verdict"),
+    "perdure.testing.replaying.replayer": ("IncompatibleError", "ReplayResult", "ReplaySummary", "Replayer"),
     "perdure.testing.metering": ("Metering", "Prices"),
     "perdure.testing.operations": (
         "CallbackOperation",

@@ -34,13 +34,15 @@ UNKNOWN: Final = "unknown"
 class History(msgspec.Struct, frozen=True):
     """What is stored of one execution: what it is, and its events, the oldest first.
 
-    `source` is where it comes from, for messages. `is_whole` is False if it was stored without its data.
+    `source` is where it comes from, for messages. `is_whole` is False if it was stored without its data, `is_redacted`
+    is True if there are stand-ins in its place.
     """
 
     view: ExecutionView
     events: Sequence[HistoryEvent]
     source: str = ""
     is_whole: bool = True
+    is_redacted: bool = False
 
     @property
     def label(self) -> str:
@@ -87,7 +89,9 @@ def read_history(document: Any, source: str = "the history") -> History:
         events = tuple(read_event(event, about, API) for event in given)
     except InvalidParameterValue as error:
         raise InvalidParameterValue(f"{source}: {error.message}", hint=error.hint) from None
-    return History(view, events, source, is_whole=not any(map(_is_cut, given)))
+    ours = document.get("Perdure")
+    is_redacted = isinstance(ours, dict) and ours.get("Redacted") is True
+    return History(view, events, source, not any(map(_is_cut, given)), is_redacted)
 
 
 def load_history(path: "Path | str") -> History:
@@ -183,6 +187,7 @@ def write_history(history: History) -> dict[str, Any]:
     return {
         "Execution": write_execution(view, PEOPLE),
         "Events": [write_event(shown, about, PEOPLE) for shown in history.events],
+        **({"Perdure": {"Redacted": True}} if history.is_redacted else {}),
     }
 
 
@@ -288,3 +293,38 @@ def _came_to(event: ev.InvocationCompleted, following: Sequence[HistoryEvent]) -
     if following and isinstance(following[0].event, (ev.ExecutionSucceeded, ev.ExecutionFailed)):
         return str(_ENDS[type(following[0].event)])
     return "PENDING"
+
+
+def history_of_facts(facts: Facts) -> History:
+    """A history with all that `facts` know of its execution."""
+    try:
+        execution_id = ExecutionArn.parse(facts.arn).execution_id
+    except InvalidParameterValue:
+        execution_id = facts.name
+    view = ExecutionView(
+        execution_id=execution_id,
+        arn=facts.arn,
+        name=facts.name,
+        function=facts.function,
+        version=facts.version,
+        status=facts.status,
+        start_ms=facts.start_ms,
+        end_ms=facts.end_ms,
+        input=facts.input,
+        result=facts.result,
+        error=facts.error,
+        config=DurableConfig(),
+        deadline_ms=None,
+        pause=None,
+        parent=None,
+        operations=len(facts.operations),
+        written_bytes=0,
+        invocations=len(facts.invocations),
+        is_running=False,
+        waiting_on=(),
+        failures=0,
+        last_failure=None,
+        tenant_id=None,
+        trace_header=None,
+    )
+    return History(view, tuple(facts.events), facts.arn)
