@@ -36,6 +36,8 @@ class Runner:
         self.wall_timeout = wall_timeout
         self._answers: dict[str, Any] = {}
         self._answered: set[str] = set()
+        self.executions: list[Execution] = []
+        """Those that were begun here, in order."""
 
     @property
     def backend(self) -> Backend:
@@ -101,7 +103,9 @@ class Runner:
             tenant_id=tenant_id,
             execution_timeout_s=timeout_s,
         )
-        return Execution(arn, self)
+        execution = Execution(arn, self)
+        self.executions.append(execution)
+        return execution
 
     def finish(self, execution: str, *, raises: bool = False, wall_timeout: float | None = None) -> Any:
         """The Result of an execution, once it has ended."""
@@ -226,11 +230,12 @@ class LocalRunner(Runner):
         max_operations: int = 3000,
         max_bytes: int = 100 * MIB,
         same_store: bool = False,
+        clock: VirtualClock | None = None,
     ) -> None:
         super().__init__(wall_timeout)
         self._handler = as_durable(handler)
         self._skip_time = skip_time
-        self.clock = VirtualClock(start_time, is_real=not skip_time)
+        self.clock = clock or VirtualClock(start_time, is_real=not skip_time)
         timeout_s = to_duration(execution_timeout, "execution_timeout").seconds
         self._config = DurableConfig(timeout_s or EXECUTION_TIMEOUT_S_MAX)
         self._invocation_timeout_s = to_duration(invocation_timeout, "invocation_timeout").seconds or 900
@@ -272,10 +277,14 @@ class LocalRunner(Runner):
             config=self._config,
             invocation_timeout_s=self._invocation_timeout_s,
         )
+        self._put_functions(local)
+        return local
+
+    def _put_functions(self, local: Any) -> None:
+        """Have the back-end run the functions of this runner."""
         local.put(self.function, self._handler)
         for name, handler, config in self._functions:
             local.put(name, handler, config)
-        return local
 
     def _open_store(self) -> Store:
         if isinstance(self._store, str):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from perdure.exceptions import ValidationError
-from perdure.execution import default_name, definition_of
+from perdure.execution import default_name, definition_of, durable_execution
 from perdure.model.error import ErrorObject
 from perdure.model.execution import ExecutionStatus
 from perdure.model.operation import Operation
@@ -242,24 +242,24 @@ class ServerRunner(LocalRunner):
     """Runs durable functions at a real server on this machine, at `port` or a free one.
 
     `app` is a handler, handlers by the names of their functions, or a module or file (`orders.py`, `shop.orders:order`)
-    whose durable functions are served; the first function is the one that `run` begins. What else can be given is what
-    a LocalRunner takes. `store` may be `sqlite:///FILE`; without one the executions are in memory.
+    whose durable functions are served, or `{}`; the first function is the one that `run` begins. What else can be given
+    is what a LocalRunner takes. `store` may be `sqlite:///FILE`; without one the executions are in memory.
 
     An invocation's time-out is real here, of at least a second; everything else that has to do with time is modelled.
     """
 
     def __init__(self, app: "Handler | Mapping[str, Handler] | str", port: int = 0, **options: Any) -> None:
         functions = functions_of(app)
-        name, handler = next(iter(functions.items()))
-        super().__init__(handler, **options)
-        self._name = name
+        super().__init__(next(iter(functions.values()), _nobody), **options)
         self._port = port
-        for other, its_handler in list(functions.items())[1:]:
-            self._functions.append((other, its_handler, None))
+        self._functions += [(name, handler, None) for name, handler in functions.items()]
 
     @property
     def function(self) -> str:
-        return self._name
+        """The function that `run` begins: the first one. ValidationError if there is none yet."""
+        if not self._functions:
+            raise ValidationError("the server has no function yet; register_durable_function adds one")
+        return self._functions[0][0]
 
     @property
     def url(self) -> str:
@@ -280,6 +280,10 @@ class ServerRunner(LocalRunner):
     def boto3(self, service: str = "lambda", **options: Any) -> Any:
         """boto3's client of the server; `options` are those of `boto3.client`. ModuleNotFoundError without boto3."""
         return boto3_client(service, self.url, self.backend.node.settings.home.region, options)
+
+    def _put_functions(self, local: Any) -> None:
+        for name, handler, config in self._functions:
+            local.put(name, handler, config)
 
     def _backend_type(self) -> Any:
         from functools import partial
@@ -308,8 +312,13 @@ def boto3_client(service: str, url: str, region: str, options: Mapping[str, Any]
     return boto3.client(service, **given)
 
 
+@durable_execution(name="nobody")
+def _nobody(event: Any, context: Any) -> None:
+    """In the place of a server's first function, as long as there is none."""
+
+
 def functions_of(app: "Handler | Mapping[str, Handler] | str") -> dict[str, Handler]:
-    """The functions of an application by their names; ValidationError if there is none."""
+    """The functions of an application by their names; ValidationError if it can't be one."""
     if isinstance(app, str):
         from perdure.worker.loading import load_functions
 
@@ -321,7 +330,7 @@ def functions_of(app: "Handler | Mapping[str, Handler] | str") -> dict[str, Hand
         found = {definition.name if definition is not None else default_name(app): app}
     else:
         found = {}
-    if not found or not all(map(callable, found.values())):
+    if (not found and app != {}) or not all(map(callable, found.values())):
         raise ValidationError(
             f"a server's app must be a handler, handlers by name, or a module's or file's name, not {app!r:.200}"
         )
