@@ -139,6 +139,7 @@ class WebRunner:
         self._node: Node | None = None
         self._skipping: Skipping | None = None
         self._level = logging.NOTSET
+        self._has_served = False
         self._stopped = threading.Event()
 
     @property
@@ -157,6 +158,7 @@ class WebRunner:
             node.stop()
             raise
         self._node = node
+        self._has_served = True
         self._level = _log.level
         _log.setLevel(self._config.web_service.log_level)
         self._stopped.clear()
@@ -165,7 +167,8 @@ class WebRunner:
 
     def serve_forever(self) -> None:
         """Return when the server is stopped, by another thread or ^C. It must have been started."""
-        self._started()
+        if not self._has_served:
+            self._started()
         self._stopped.wait()
 
     def stop(self) -> None:
@@ -177,7 +180,7 @@ class WebRunner:
         if node is not None:
             node.stop()
             _log.setLevel(self._level)
-        self._stopped.set()
+            self._stopped.set()
 
     def __enter__(self) -> Self:
         self.start()
