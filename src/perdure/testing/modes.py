@@ -77,7 +77,7 @@ def make_runner(handler: Handler, **options: Any) -> Any:
         from perdure.testing.server import ServerRunner
 
         return ServerRunner(handler, **options)
-    from perdure.testing.runner import LocalRunner
+    from perdure.testing.local_runner import LocalRunner
 
     return LocalRunner(handler, **options)
 

@@ -11,19 +11,17 @@ import msgspec
 from perdure.client.errors import ClientError
 from perdure.model.error import ErrorObject
 from perdure.model.execution import ExecutionStatus
-from perdure.model.operation import Operation, OperationStatus
+from perdure.model.operation import Operation
 from perdure.testing.backend import WallTimeout
 from perdure.testing.calling import Calling, client_at, place_of
-from perdure.testing.exceptions import DurableFunctionsTestError
 from perdure.testing.facts import Facts
-from perdure.testing.handles import as_answer, as_error, callbacks_called
+from perdure.testing.handles import Execution
 from perdure.testing.histories import fold_operations
 from perdure.testing.runner import WALL_TIMEOUT_S, Runner
 from perdure.testing.waiting import what_is_pending
 
 if TYPE_CHECKING:
     from perdure.client.client import Client
-    from perdure.lambda_service import ErrorObject as OfficialError
     from perdure.model.event import HistoryEvent
     from perdure.testing.result import DurableFunctionTestResult, Result
 
@@ -221,42 +219,11 @@ class DurableFunctionCloudTestRunner(RemoteRunner):
         timeout: float = 60,
     ) -> "DurableFunctionTestResult":
         """Begin an execution and return its result. TimeoutError if it has not ended after `timeout` seconds."""
-        return self.wait_for_result(self.run_async(input, timeout), timeout)
+        return cast("DurableFunctionTestResult", self.finish(self.start(input), wall_timeout=timeout))
 
-    def run_async(self, input: Any = None, timeout: float = 60) -> str:  # noqa: A002
+    def run_async(self, input: Any = None, timeout: float = 60) -> Execution:  # type: ignore[override]  # noqa: A002
         """Begin an execution and return its ARN."""
         return self.start(input)
-
-    def wait_for_result(self, execution_arn: str, timeout: float = 60) -> "DurableFunctionTestResult":
-        """The result of an execution. TimeoutError if it has not ended after `timeout` seconds."""
-        return cast("DurableFunctionTestResult", self.finish(execution_arn, wall_timeout=timeout))
-
-    def wait_for_callback(self, execution_arn: str, name: str | None = None, timeout: float = 60) -> str:
-        """The id of the newest open callback, of this name if one is given, once its invocation has ended.
-
-        Raises TimeoutError, and DurableFunctionsTestError if the callback of this name has been answered.
-        """
-        backend = self.backend
-
-        def open_ids() -> list[str]:
-            found = callbacks_called(backend.operations(execution_arn), name)
-            opened = [each.callback_id for each in found if each.status is OperationStatus.STARTED]
-            if name is not None and found and not opened:
-                raise DurableFunctionsTestError(f"callback {name!r} is {found[-1].status} already")
-            return opened
-
-        what = "a callback" if name is None else f"callback {name!r}"
-        backend.until(lambda: bool(open_ids()), wall_s=timeout, what=what, arn=execution_arn, settles=True)
-        return open_ids()[-1]
-
-    def send_callback_success(self, callback_id: str, result: bytes | None = None) -> None:
-        self.backend.succeed_callback(callback_id, as_answer(result))
-
-    def send_callback_failure(self, callback_id: str, error: "OfficialError | None" = None) -> None:
-        self.backend.fail_callback(callback_id, as_error(error))
-
-    def send_callback_heartbeat(self, callback_id: str) -> None:
-        self.backend.heartbeat_callback(callback_id)
 
     def pause_execution(self, execution_arn: str, timeout: float = 60) -> None:
         """Officially not offered here, and so not here. `start(…).pause()` of a RemoteRunner is."""

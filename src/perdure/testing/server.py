@@ -11,19 +11,23 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from perdure.exceptions import ValidationError
 from perdure.execution import default_name, definition_of, durable_execution
 from perdure.model.error import ErrorObject
 from perdure.model.execution import ExecutionStatus
 from perdure.model.operation import Operation
+from perdure.sdk.drivers.hands import HANDS
 from perdure.serdes import watched
 from perdure.testing.backend import WallTimeout
 from perdure.testing.calling import Calling
+from perdure.testing.desk import who_acts
 from perdure.testing.facts import Facts
-from perdure.testing.local import id_of, who_runs
-from perdure.testing.runner import Handler, LocalRunner
+from perdure.testing.local import id_of
+from perdure.testing.local_runner import LocalRunner
+from perdure.testing.logs import Logs, listened
+from perdure.testing.runner import Handler, as_durable
 from perdure.testing.skipping import NodeTime
 from perdure.testing.values import RESULT
 from perdure.testing.waiting import what_is_pending
@@ -34,8 +38,10 @@ if TYPE_CHECKING:
     from perdure.model.event import HistoryEvent
     from perdure.model.execution import DurableConfig
     from perdure.model.ids import Home
+    from perdure.sdk.invocation import DriverOf
     from perdure.store.protocol import Store
     from perdure.testing.clock import VirtualClock
+    from perdure.testing.faults import Plan
     from perdure.worker.remote import RemoteWorker
 
 log: Final = logging.getLogger("perdure.testing")
@@ -54,17 +60,21 @@ class ServerBackend:
         *,
         clock: "VirtualClock",
         store: "Store",
-        ids: "Ids | None",
+        plan: "Plan",
         terms: "Terms",
         home: "Home",
         config: "DurableConfig",
         invocation_timeout_s: float,
+        ids: "Ids | None" = None,
+        driver_of: "DriverOf | None" = None,
         port: int = 0,
     ) -> None:
         from perdure.client.client import Client
         from perdure.server.node import Node, Settings
 
         self._clock = clock
+        self._plan = plan
+        self._driver_of = driver_of
         self._config = config
         self._invocation_timeout_s = invocation_timeout_s
         settings = Settings(port=port, home=home, terms=terms, takes_unqualified=True)
@@ -79,6 +89,7 @@ class ServerBackend:
         self._calling = Calling(self.client)
         self._workers: dict[str, RemoteWorker] = {}
         self._handlers: dict[str, Handler] = {}
+        self._logs = Logs(list)
         self._began: dict[str, float] = {}
         self._got: dict[str, tuple[str, object]] = {}
         self._is_closed = False
@@ -92,24 +103,29 @@ class ServerBackend:
     def put(self, name: str, handler: Handler, config: "DurableConfig | None" = None) -> None:
         """Have a function run under this name, in a worker of its own, from its next invocation on."""
         from perdure.sdk.connection import Endpoint
-        from perdure.testing.noting import NotingWorker
+        from perdure.testing.tested_worker import TestedWorker
         from perdure.worker.code import Code
 
-        self._handlers[name] = handler
+        handler = self._handlers[name] = listened(handler, self._logs)
         worker = self._workers.get(name)
         if worker is not None:
             worker.take({name: handler})
             return
-        worker = NotingWorker(
+        worker = TestedWorker(
             Endpoint(self.node.url),
             {name: handler},
             Code(hashlib.sha256(name.encode()).hexdigest(), 0, 0),
+            plan=self._plan,
+            given_driver_of=self._driver_of,
             name=f"test-{name}",
             config=config or self._config,
             timeout_s=max(1, round(self._invocation_timeout_s)),
         )
         worker.start()
         self._workers[name] = worker
+
+    def has(self, name: str) -> bool:
+        return name in self._workers
 
     # --- executions ----------------------------------------------------------------------------------------------
 
@@ -149,7 +165,8 @@ class ServerBackend:
         definition = definition_of(self._handlers.get(found.function))
         own = definition.output_serdes if definition is not None else None
         values = {**watched.get(arn, {}), **({RESULT: own} if own is not None else {})}
-        return replace(found, values=values, wall_s=now_s - self._began.get(arn, now_s))
+        wall_s = now_s - self._began.get(arn, now_s)
+        return replace(found, values=values, logs=list(self._logs.get(arn, ())), wall_s=wall_s)
 
     def succeed_callback(self, callback_id: str, result: str | None) -> None:
         self._calling.succeed(callback_id, result)
@@ -171,7 +188,11 @@ class ServerBackend:
 
     def got(self, arn: str, callback_id: str) -> None:
         """Whoever asks knows a callback, and may answer it."""
-        self._got[callback_id] = (id_of(arn), who_runs())
+        self._got[callback_id] = (id_of(arn), who_acts())
+
+    def let_go(self, arn: str, *, is_last: bool = False) -> bool:
+        """Nothing is kept back here."""
+        return False
 
     # --- waiting -------------------------------------------------------------------------------------------------
 
@@ -199,7 +220,7 @@ class ServerBackend:
 
     def _is_free(self, due_ms: int) -> bool:
         """Whether no callback would time out by then that somebody else has got and may still answer."""
-        me = who_runs()
+        me = who_acts()
         service = self.node.service
         return not any(
             moment is not None and moment <= due_ms
@@ -234,6 +255,7 @@ class ServerBackend:
                 log.warning("a handler was still running when its test ended; its thread is left behind")
         self._calling.close()
         self.node.stop(CLOSE_S)
+        HANDS.dismiss()
         for arn in self._began:
             watched.pop(arn, None)
 
@@ -252,14 +274,14 @@ class ServerRunner(LocalRunner):
         functions = functions_of(app)
         super().__init__(next(iter(functions.values()), _nobody), **options)
         self._port = port
-        self._functions += [(name, handler, None) for name, handler in functions.items()]
+        self._functions = {name: (handler, None) for name, handler in functions.items()}
 
     @property
     def function(self) -> str:
         """The function that `run` begins: the first one. ValidationError if there is none yet."""
         if not self._functions:
             raise ValidationError("the server has no function yet; register_durable_function adds one")
-        return self._functions[0][0]
+        return next(iter(self._functions))
 
     @property
     def url(self) -> str:
@@ -281,8 +303,24 @@ class ServerRunner(LocalRunner):
         """boto3's client of the server; `options` are those of `boto3.client`. ModuleNotFoundError without boto3."""
         return boto3_client(service, self.url, self.backend.node.settings.home.region, options)
 
+    def deploy(self, new_handler: Handler) -> Self:
+        name = self.function
+        self._functions[name] = (as_durable(new_handler), self._functions[name][1])
+        if self._local is not None:
+            self._local.put(name, *self._functions[name])
+        return self
+
+    def invoke_once(self, input: Any = None, **how: Any) -> Any:  # noqa: A002
+        raise ValidationError("a server keeps no invocation back; invoke_once is for a LocalRunner")
+
+    def duplicate_checkpoint(self, operation: str, *, times: int = 1) -> Any:
+        raise ValidationError("a worker sends each checkpoint once; duplicate_checkpoint is for a LocalRunner")
+
+    def delay(self, seconds: float) -> None:
+        raise ValidationError("checkpoints take real time at a server; delay is for a LocalRunner")
+
     def _put_functions(self, local: Any) -> None:
-        for name, handler, config in self._functions:
+        for name, (handler, config) in self._functions.items():
             local.put(name, handler, config)
 
     def _backend_type(self) -> Any:
