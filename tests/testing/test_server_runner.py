@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from perdure import AsyncDurableContext, DurableContext, StepContext, durable_ex
 from perdure.config import CallbackConfig, Duration, StepConfig
 from perdure.exceptions import ValidationError
 from perdure.retries import RetryDecision
-from perdure.testing import ServerRunner, WallTimeout
+from perdure.testing import DurableFunctionTestRunner, ServerRunner, WallTimeout
+from perdure.testing.modes import Choice, Mode, choose
 
 
 @durable_execution(name="patient")
@@ -134,7 +136,7 @@ def test_new_code_is_used_from_the_next_invocation_on() -> None:
     with ServerRunner(patient) as runner, runner.clock.frozen():
         execution = runner.start({"n": 1})
         runner.go_on(execution, "suspended")
-        runner.backend.put("patient", newer)
+        runner.deploy(newer)
         runner.clock.run_next_timer()
         assert execution.result().result == 201
 
@@ -165,3 +167,79 @@ def test_an_execution_at_a_server_is_timed_out_when_its_own_time_is_over() -> No
     with ServerRunner(patient) as runner:
         result = runner.run({"n": 1}, execution_timeout=timedelta(hours=1))
     assert (result.execution_status, result.duration) == ("TIMED_OUT", timedelta(hours=1))
+
+
+def test_bodies_are_mocked_at_a_server_too() -> None:
+    """[T17]"""
+    with ServerRunner(patient) as runner:
+        mock = runner.mock_step("second", returns=40)
+        result = runner.run({"n": 1})
+    assert (result.result, mock.call_count) == (41, 1)
+    assert result.op("second").value == 40
+
+
+def test_a_worker_dies_after_a_step_and_its_execution_goes_on() -> None:
+    """[T18]"""
+    ran: list[str] = []
+
+    @durable_execution(name="dying")
+    async def dying(event: Any, context: AsyncDurableContext) -> str:
+        await context.step(lambda _: ran.append("x"), name="x")
+        await context.step(lambda _: ran.append("y"), name="y")
+        return "done"
+
+    with ServerRunner(dying) as runner:
+        fault = runner.crash(after="x")
+        result = runner.run()
+    assert (result.result, ran, fault.happened) == ("done", ["x", "y"], 1)
+    assert [each.status for each in result.invocations] == ["CRASHED", "SUCCEEDED"]
+
+
+def test_a_lost_answer_to_a_checkpoint_is_found_by_the_next_invocation() -> None:
+    with ServerRunner(patient) as runner:
+        runner.lose_checkpoint("first")
+        result = runner.run({"n": 1})
+    assert result.result == 3
+    assert [each.status for each in result.invocations] == ["CRASHED", "PENDING", "SUCCEEDED"]
+
+
+def test_what_a_server_can_not_do_it_refuses() -> None:
+    with ServerRunner(patient) as runner:
+        for call in (
+            runner.invoke_once,
+            lambda: runner.duplicate_checkpoint("first"),
+            lambda: runner.delay(1),
+        ):
+            with pytest.raises(ValidationError, match="is for a LocalRunner"):
+                call()
+
+
+def test_what_an_execution_at_a_server_logs_is_among_its_results() -> None:
+    @durable_execution(name="talking")
+    def talking(event: Any, context: DurableContext) -> None:
+        context.logger.info("begin")
+        context.step(lambda step: step.logger.info("within"), name="say")
+
+    with ServerRunner(talking) as runner:
+        result = runner.run()
+    assert [record.getMessage() for record in result.logs] == ["begin", "within"]
+
+
+@pytest.fixture
+def server_mode() -> Iterator[None]:
+    """As with `--perdure-mode server`."""
+    before = choose(Choice(mode=Mode.SERVER))
+    yield
+    choose(before)
+
+
+@pytest.mark.usefixtures("server_mode")
+def test_the_official_runner_runs_at_a_server_if_that_is_the_mode() -> None:
+    """[T1]"""
+    with DurableFunctionTestRunner(asking) as runner:
+        arn = runner.run_async("1")
+        assert runner.backend.node.url.startswith("http://127.0.0.1:")
+        runner.send_callback_success(runner.wait_for_callback(arn, "approve"), b"yes")
+        result = runner.wait_for_result(arn)
+    assert result.result == '"yes"'
+    assert ":us-west-2:123456789012:function:test-function:" in result.arn

@@ -52,7 +52,12 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Where the handlers are."""
     for name in ("AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
-    functions = {"far": far, "child": child, "asking": asking, "plain": lambda event, _context: event * 100}
+    functions: dict[str, Callable[[Any, Any], Any]] = {
+        "far": far,
+        "child": child,
+        "asking": asking,
+        "plain": lambda event, _context: event * 100,
+    }
     with serving(LambdaApi(functions=functions)) as url:
         yield url
 

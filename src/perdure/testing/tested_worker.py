@@ -25,7 +25,7 @@ from perdure.worker.threads import THREADS
 if TYPE_CHECKING:
     from perdure.sdk.drivers.loop import LoopDriver
 
-D = TypeVar("D")
+D = TypeVar("D", bound=BlockingDriver)
 
 
 class TestedClient(RemoteInvocationClient):
