@@ -9,7 +9,6 @@ PREFIX: Final = "PERDURE_"
 KNOWN: Final = frozenset(
     {
         "PERDURE_ACCESS_KEY_ID",
-        "PERDURE_COMPLETE",
         "PERDURE_ENDPOINT",
         "PERDURE_PLUGINS",
         "PERDURE_PROFILE",
@@ -39,7 +38,7 @@ def warn_of_unknown(environ: Mapping[str, str]) -> None:
         if name in _warned_of:
             continue
         if name.startswith(PREFIX) and name not in KNOWN:
-            near = difflib.get_close_matches(name, KNOWN, n=1)
+            near = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.8)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(KNOWN))}"
         elif name in UNREAD:
             hint = UNREAD[name]
