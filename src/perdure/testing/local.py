@@ -35,7 +35,8 @@ from perdure.testing.faults import Plan, Script
 from perdure.testing.functions import Functions
 from perdure.testing.logs import Logs, listened
 from perdure.testing.pace import FOREVER_MS, Pace
-from perdure.testing.waiting import invocations_of, what_is_pending
+from perdure.testing.tree import tree_of
+from perdure.testing.waiting import invocations_of
 from perdure.worker.threads import ThreadWorker
 
 if TYPE_CHECKING:
@@ -218,8 +219,7 @@ class LocalBackend:
                 text += "; the clock is frozen, and no timer fires before clock.advance has moved it"
             if arn is None:
                 return text
-            pending = what_is_pending(self.service.get(id_of(arn)), self.operations(arn), self.own_clock.now_ms())
-            return f"{text}\n{pending}"
+            return f"{text}\n{tree_of(self.facts(arn), now_ms=self.own_clock.now_ms())}"
 
         self._open()
         execution_id = id_of(arn) if arn is not None else None
