@@ -16,12 +16,17 @@ class Ran(msgspec.Struct, frozen=True):
     output: str
 
 
-def run_pytest(folder: Path, *arguments: str, **environment: str) -> Ran:
-    """Run pytest on the folder's tests; `environment` is more than what there is."""
+def install(folder: Path) -> None:
+    """Have pytest find the plugin in a folder that is on its path, as if Perdure were installed there."""
     entry = folder / "entry-0.dist-info"
     entry.mkdir(exist_ok=True)
     (entry / "METADATA").write_text("Metadata-Version: 2.1\nName: entry\nVersion: 0\n")
     (entry / "entry_points.txt").write_text("[pytest11]\nperdure = perdure.testing.pytest_plugin\n")
+
+
+def run_pytest(folder: Path, *arguments: str, **environment: str) -> Ran:
+    """Run pytest on the folder's tests; `environment` is more than what there is."""
+    install(folder)
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PERDURE_", "PYTEST_"))}
     found = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(folder), *arguments, str(folder)],

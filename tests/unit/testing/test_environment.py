@@ -17,7 +17,7 @@ def test_every_variable_that_the_source_names_is_known() -> None:
     """[T17]"""
     files = [path for path in SRC.rglob("*.py") if path.name != "environment.py" or path.parent.name != "testing"]
     read = {name for path in files for name in _READ.findall(path.read_text("utf-8"))}
-    assert read == KNOWN
+    assert read <= KNOWN
 
 
 def test_a_misspelt_variable_is_warned_of_once() -> None:
