@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from perdure.testing.modes import Choice, Mode, choose
+
 FOLDER = Path(__file__).parent / "official"
 FILES = sorted(FOLDER.glob("*.py"))
 RENAMED = (
@@ -47,7 +49,7 @@ def module(path: Path) -> types.ModuleType:
     return made
 
 
-@pytest.mark.parametrize(
+each_test = pytest.mark.parametrize(
     ("path", "name"),
     [
         pytest.param(path, name, id=f"{path.stem}-{name.removeprefix('test_')}")
@@ -55,10 +57,24 @@ def module(path: Path) -> types.ModuleType:
         for name in names_in(path)
     ],
 )
+
+
+@each_test
 def test_a_test_for_the_official_packages_passes_with_its_import_lines_changed(path: Path, name: str) -> None:
     """[T1]"""
     test: Callable[[], None] = getattr(module(path), name)
     test()
+
+
+@each_test
+def test_it_passes_at_a_server_too(path: Path, name: str) -> None:
+    """[T1] As with `--perdure-mode server`."""
+    test: Callable[[], None] = getattr(module(path), name)
+    before = choose(Choice(mode=Mode.SERVER))
+    try:
+        test()
+    finally:
+        choose(before)
 
 
 def test_the_files_say_what_the_official_packages_do() -> None:
