@@ -97,6 +97,14 @@ class Service:
         """
         return self._starter.start(requests)
 
+    def fork(self, execution_id: str, operation_id: str, *, name: str | None = None) -> Started:
+        """Begin an execution with the past of another one, up to where an operation of that began, and let it go on.
+
+        Raises ResourceNotFound if there is no such execution, InvalidParameterValue if there is no such operation,
+        ExecutionAlreadyStarted if the name is taken.
+        """
+        return self._starter.fork(execution_id, operation_id, name)
+
     # --- handlers ------------------------------------------------------------------------------------------------
 
     def checkpoint(
