@@ -52,10 +52,13 @@ Kept = Callable[[ExecutionState, Sequence[ev.Event]], None]
 
 
 class Ledger:
-    """States in memory over journals in a store. `kept` is called, under the lock, after every commit."""
+    """States in memory over journals in a store.
+
+    `kept` is called, under the lock, after every commit; `unsure` after one that may be on disk or not.
+    """
 
     def __init__(
-        self, store: Store, clock: Clock, ids: Ids, terms: Terms, kept: Kept, hot: HotCache | None = None
+        self, store: Store, clock: Clock, ids: Ids, terms: Terms, kept: Kept, unsure: Kept, hot: HotCache | None = None
     ) -> None:
         self.store = store
         self.clock = clock
@@ -64,6 +67,7 @@ class Ledger:
         self.hot = hot or HotCache()
         self.watching = Watching(store)
         self._kept = kept
+        self._unsure = unsure
 
     def carry_out(self, entry: Entry, command: cmd.Command) -> tuple[cmd.Decision, ExecutionState]:
         """Under the entry's lock: decide until the append gets its number."""
@@ -75,6 +79,7 @@ class Ledger:
                 is_kept = self.store.append([self.commit_of(state, decision)])[0]
             except BaseException:
                 entry.state = None
+                self._unsure(state, decision.events)
                 raise
             if is_kept:
                 self._kept(state, decision.events)

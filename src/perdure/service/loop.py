@@ -14,7 +14,7 @@ import msgspec
 
 from perdure.engine import commands as cmd
 from perdure.engine.history import visible_operations
-from perdure.engine.state import ExecutionState
+from perdure.engine.state import ExecutionState, InFlight
 from perdure.engine.timers import next_due_ms, wake_at_ms
 from perdure.model import event as ev
 from perdure.model.error import ErrorObject, ResourceNotFound, ServiceError, StoreError
@@ -32,18 +32,24 @@ R = TypeVar("R")
 BeginChild = Callable[[cmd.StartChild, ParentLink], None]
 Look = Callable[..., None]
 FILL_MAX: Final = 256
+RETRY_MS: Final = 1_000
 _UNTOLD: Final = frozenset({cmd.ExecutionEnded})
 
 log: Final = logging.getLogger("perdure.service")
 
 
 class Loop:
-    """The one place where decisions become deeds. `ours` are the epochs of this process's invocations, by execution."""
+    """The one place where decisions become deeds. `ours` are the epochs of this process's invocations, by execution.
+
+    An invocation may stand in the journal as this process's although nobody runs it: the store could not say whether it
+    has kept its beginning. `orphans` has the first such epoch of an execution; none from there on is run.
+    """
 
     def __init__(self, dispatcher: Dispatcher, agenda: Agenda, functions: Functions, home: Home, owner: str) -> None:
         self.agenda = agenda
         self.owner = owner
         self.ours: dict[str, int] = {}
+        self.orphans: dict[str, int] = {}
         self.is_closing = False
         self.unended: list[Callable[[], None]] = []
         self._dispatcher = dispatcher
@@ -246,6 +252,24 @@ class Loop:
             self.agenda.schedule(head.execution_id, head.target, due_ms)
         ledger.watching.show(state, events)
 
+    def unsure(self, state: ExecutionState, events: Sequence[ev.Event]) -> None:
+        """Nobody knows whether events are on disk. If they begin an invocation, somebody has to look soon."""
+        head = state.head
+        for event in events:
+            if type(event) is ev.InvocationStarted:
+                self.orphans.setdefault(head.execution_id, event.epoch)
+                self.agenda.schedule(head.execution_id, head.target, self._ledger.clock.now_ms() + RETRY_MS)
+
+    def is_orphan(self, execution_id: str, now: InFlight | None) -> bool:
+        """Whether an invocation is this process's and nobody runs it. The execution's lock is held."""
+        first = self.orphans.get(execution_id)
+        if first is None:
+            return False
+        if now is None or now.owner != self.owner:
+            del self.orphans[execution_id]
+            return False
+        return now.epoch >= first
+
     # --- places --------------------------------------------------------------------------------------------------
 
     def reserve(self, target: str) -> bool:
@@ -300,6 +324,7 @@ class Loop:
         now = head.in_flight
         assert now is not None
         self.ours[head.execution_id] = now.epoch
+        self.orphans.pop(head.execution_id, None)
         return Invocation(
             execution_id=head.execution_id,
             arn=self.arn_of(state),
@@ -329,7 +354,7 @@ class Loop:
                 self._deeds[type(effect)](self, execution_id, effect)
             except StoreError as error:
                 log.warning("an effect failed", extra={"execution": execution_id, "error": str(error)})
-                self.agenda.schedule(execution_id, target, self._ledger.clock.now_ms() + 1000)
+                self.agenda.schedule(execution_id, target, self._ledger.clock.now_ms() + RETRY_MS)
 
     def _end(self, execution_id: str, _effect: cmd.ExecutionEnded) -> None:
         self.tell_waiters(execution_id)
