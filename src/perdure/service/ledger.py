@@ -161,7 +161,7 @@ class Ledger:
             state = entry.state = self._load(entry.execution_id)
             return state
         try:
-            for data in self.store.read(entry.execution_id, after_seq=state.seq):
+            for data in self._news(state):
                 state.seq += 1
                 for event in unpack(data, execution_id=entry.execution_id, seq=state.seq):
                     apply(state, event)
@@ -171,6 +171,14 @@ class Ledger:
             entry.state = None
             raise
         return state
+
+    def _news(self, state: ExecutionState) -> list[bytes]:
+        """What others have appended; ResourceNotFound if they have deleted the execution, which leaves no event."""
+        execution_id = state.head.execution_id
+        news = self.store.read(execution_id, after_seq=state.seq)
+        if not news and self.store.row(execution_id) is None:
+            raise not_found(execution_id)
+        return news
 
     def forget(self, execution_id: str) -> None:
         """Drop what is in memory of an execution."""

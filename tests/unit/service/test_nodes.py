@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from perdure.engine import commands as cmd
-from perdure.model.error import StaleToken
+from perdure.model.error import ResourceNotFound, StaleToken
 from perdure.model.execution import DurableConfig, ExecutionStatus
 from perdure.model.ids import Home
 from perdure.service.functions import LoadedFunctions
@@ -206,3 +206,17 @@ def test_a_watcher_that_raises_disturbs_nobody(caplog: pytest.LogCaptureFixture)
     one.service.stop(execution_id)
     assert seen == ["ExecutionStopped"]
     assert "a watcher failed" in caplog.text
+
+
+def test_an_execution_that_another_process_has_deleted_is_there_no_more() -> None:
+    """Found by a test of who waits: what the cache knew was right until the next event, and there is none."""
+    store, clock = MemoryStore(), ManualClock()
+    owner = Node(store, clock, "owner")
+    operator = _service(Queue(places=0), clock, store, owner="operator")
+    execution_id = owner.service.start([StartRequest(function="fn")])[0].execution_id
+    operator.stop(execution_id)
+    operator.delete(execution_id)
+    with pytest.raises(ResourceNotFound):
+        owner.service.get(execution_id)
+    with pytest.raises(ResourceNotFound):
+        owner.service.stop(execution_id)
