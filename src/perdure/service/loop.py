@@ -233,6 +233,8 @@ class Loop:
             is_used = starts_invocation(decision)
             if not is_used:
                 self.note_ready(state)
+            if not decision.events:
+                self._note_due(state)
             return is_used
 
         return self.do(execution_id, msgspec.structs.replace(command, invoker=self.owner if has_place else None), look)
@@ -240,17 +242,26 @@ class Loop:
     def kept(self, state: ExecutionState, events: Sequence[ev.Event]) -> None:
         """Events are on disk: know when to look again, and show them to who watches."""
         head = state.head
-        ledger = self._ledger
-        now = head.in_flight
-        if now is None:
+        if head.in_flight is None:
             self.ours.pop(head.execution_id, None)
-        if now is not None and now.owner == self.owner:
-            due_ms = next_due_ms(state)
-        else:
-            due_ms = wake_at_ms(state, ledger.clock.now_ms(), ledger.store.lease_ms)
+        due_ms = self._due_ms(state)
         if due_ms is None or due_ms <= self.agenda.covered_until_ms:
             self.agenda.schedule(head.execution_id, head.target, due_ms)
-        ledger.watching.show(state, events)
+        self._ledger.watching.show(state, events)
+
+    def _due_ms(self, state: ExecutionState) -> int | None:
+        now, ledger = state.head.in_flight, self._ledger
+        if self.is_orphan(state.head.execution_id, now):
+            return ledger.clock.now_ms() + RETRY_MS
+        if now is not None and now.owner == self.owner:
+            return next_due_ms(state)
+        return wake_at_ms(state, ledger.clock.now_ms(), ledger.store.lease_ms)
+
+    def _note_due(self, state: ExecutionState) -> None:
+        """Somebody has looked and nothing has happened: what is due later is still to be looked at then."""
+        due_ms = self._due_ms(state)
+        if due_ms is not None and due_ms > self._ledger.clock.now_ms():
+            self.agenda.look_by(state.head.execution_id, state.head.target, due_ms)
 
     def unsure(self, state: ExecutionState, events: Sequence[ev.Event]) -> None:
         """Nobody knows whether events are on disk. If they begin an invocation, somebody has to look soon."""

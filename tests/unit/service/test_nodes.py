@@ -208,6 +208,23 @@ def test_a_watcher_that_raises_disturbs_nobody(caplog: pytest.LogCaptureFixture)
     assert "a watcher failed" in caplog.text
 
 
+def test_news_from_another_process_make_no_timer_late() -> None:
+    """Found by reading: who looked in between forgot when to look next."""
+    store, clock = MemoryStore(), ManualClock()
+    owner = Node(store, clock, "owner")
+    execution_id = owner.service.start([StartRequest(function="fn")])[0].execution_id
+    invocation = owner.take()
+    owner.service.end_invocation(invocation, invocation.token, cmd.Pending(), [wait("w", 10)])
+    owner.service.tick()
+    clock.now += 1_000
+    store.changed_elsewhere(execution_id)
+    owner.service.tick()
+    assert owner.service.next_tick_ms() == clock.now + 9_000
+    clock.now += 9_000
+    owner.service.tick()
+    assert owner.take().execution_id == execution_id
+
+
 def test_an_execution_that_another_process_has_deleted_is_there_no_more() -> None:
     """Found by a test of who waits: what the cache knew was right until the next event, and there is none."""
     store, clock = MemoryStore(), ManualClock()
