@@ -470,6 +470,21 @@ class Loop:
             raise
         return forget
 
+    def look_for_waiters(self) -> None:
+        """Tell those whose executions another process has ended, and nobody has said so."""
+        with self._lock:
+            waited_for = list(self._waiters)
+        for execution_id in waited_for:
+            try:
+                has_ended = self._ledger.read(execution_id, _has_ended)
+            except ResourceNotFound:
+                has_ended = True
+            except StoreError as error:
+                log.warning("an end can't be looked for", extra={"execution": execution_id, "error": str(error)})
+                continue
+            if has_ended:
+                self.tell_waiters(execution_id)
+
     def tell_waiters(self, execution_id: str) -> None:
         """The execution has ended: whoever waits may go on."""
         with self._lock:

@@ -51,6 +51,7 @@ class Timekeeper:
         self._loop.fill_now()
         if self._next_sweep_ms <= now_ms:
             self._next_sweep_ms = now_ms + SWEEP_MS
+            self._loop.look_for_waiters()
             self.sweep()
 
     def look(self, execution_id: str, target: str, *, has_place: bool) -> bool:

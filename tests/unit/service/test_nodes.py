@@ -225,6 +225,23 @@ def test_news_from_another_process_make_no_timer_late() -> None:
     assert owner.take().execution_id == execution_id
 
 
+def test_who_waits_is_told_of_an_end_that_another_process_has_made_and_not_told_of() -> None:
+    store, clock = MemoryStore(), ManualClock()
+    owner = Node(store, clock, "owner")
+    operator = _service(Queue(places=0), clock, store, owner="operator")
+    ids = [started.execution_id for started in owner.service.start([StartRequest(function="fn")] * 3)]
+    told: list[str] = []
+    for execution_id in ids:
+        owner.service.when_ended(execution_id, lambda execution_id=execution_id: told.append(execution_id))
+    operator.stop(ids[0])
+    operator.stop(ids[1])
+    operator.delete(ids[1])
+    assert not told
+    clock.now += 60_000
+    owner.service.tick()
+    assert sorted(told) == sorted(ids[:2])
+
+
 def test_an_execution_that_another_process_has_deleted_is_there_no_more() -> None:
     """Found by a test of who waits: what the cache knew was right until the next event, and there is none."""
     store, clock = MemoryStore(), ManualClock()
