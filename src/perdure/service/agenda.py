@@ -36,6 +36,13 @@ class Agenda:
         with self._lock:
             self._schedule(execution_id, target, at_ms)
 
+    def look_by(self, execution_id: str, target: str, at_ms: int) -> None:
+        """Look at this execution at `at_ms` at the latest."""
+        with self._lock:
+            before = self._at.get(execution_id)
+            if before is None or at_ms < before[0]:
+                self._schedule(execution_id, target, at_ms)
+
     def _schedule(self, execution_id: str, target: str, at_ms: int | None) -> None:
         before = self._at.get(execution_id)
         if at_ms is None or at_ms > self.covered_until_ms:

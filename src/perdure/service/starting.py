@@ -90,6 +90,7 @@ class Starter:
         except BaseException:
             for state, decision in thoughts:
                 self._give_back(state, decision)
+                self._loop.unsure(state, decision.events)
             self._loop.fill_places()
             raise
         try:
