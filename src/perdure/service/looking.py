@@ -133,7 +133,7 @@ class Looker:
                     continue
             state = entry.state
             now = state.head.in_flight
-            if now is not None and now.owner != loop.owner and not state.head.has_ended:
+            if now is not None and not state.head.has_ended and not loop.runs(state.head):
                 left.append((entry.execution_id, look.target))
                 continue
             has_place = places.take(look.target)

@@ -14,7 +14,7 @@ import msgspec
 
 from perdure.engine import commands as cmd
 from perdure.engine.history import visible_operations
-from perdure.engine.state import ExecutionState
+from perdure.engine.state import ExecutionState, Head
 from perdure.engine.timers import next_due_ms, wake_at_ms
 from perdure.model import event as ev
 from perdure.model.error import ErrorObject, ResourceNotFound, ServiceError, StoreError
@@ -73,6 +73,8 @@ class Loop:
         try:
             with entry.lock:
                 decision, state = self._ledger.carry_out(entry, command)
+                if not decision.events:
+                    self._correct(state)
                 answered = answer(state, decision)
                 invocation = self.invocation_of(state, decision)
                 target = state.head.target
@@ -234,17 +236,45 @@ class Loop:
     def kept(self, state: ExecutionState, events: Sequence[ev.Event]) -> None:
         """Events are on disk: know when to look again, and show them to who watches."""
         head = state.head
-        ledger = self._ledger
-        now = head.in_flight
-        if now is None:
+        if head.in_flight is None:
             self.ours.pop(head.execution_id, None)
-        if now is not None and now.owner == self.owner:
-            due_ms = next_due_ms(state)
-        else:
-            due_ms = wake_at_ms(state, ledger.clock.now_ms(), ledger.store.lease_ms)
+        due_ms = self._due_ms(state)
         if due_ms is None or due_ms <= self.agenda.covered_until_ms:
             self.agenda.schedule(head.execution_id, head.target, due_ms)
-        ledger.watching.show(state, events)
+        self._ledger.watching.show(state, events)
+
+    def _due_ms(self, state: ExecutionState) -> int | None:
+        """When this process has to look at an execution."""
+        now, ledger = state.head.in_flight, self._ledger
+        if now is not None and now.owner == self.owner:
+            return next_due_ms(state)
+        return wake_at_ms(state, ledger.clock.now_ms(), ledger.store.lease_ms)
+
+    def _correct(self, state: ExecutionState) -> None:
+        """There was nothing to do: perhaps because it had been done by an append of which the store could not say that
+        it was kept. So what this process believes of the execution may be wrong."""
+        head = state.head
+        if not self.runs(head):
+            self.ours.pop(head.execution_id, None)
+        due_ms = self._due_ms(state)
+        if due_ms is not None and self._ledger.clock.now_ms() < due_ms <= self.agenda.covered_until_ms:
+            self.agenda.schedule(head.execution_id, head.target, due_ms)
+
+    def expect(self, state: ExecutionState) -> None:
+        """An execution is about to be begun, perhaps with an invocation: whoever finds it on disk before this process
+        has heard of that must not take it for lost."""
+        now = state.head.in_flight
+        if now is not None:
+            self.ours[state.head.execution_id] = now.epoch
+
+    def runs(self, head: Head) -> bool:
+        """Whether the invocation in flight runs in this process.
+
+        One that bears our name and is not known here was written by an append of which the store could not say that it
+        was kept: nobody runs it.
+        """
+        now = head.in_flight
+        return now is not None and now.owner == self.owner and self.ours.get(head.execution_id) == now.epoch
 
     # --- places --------------------------------------------------------------------------------------------------
 

@@ -70,16 +70,19 @@ class Timekeeper:
             return False
 
     def _command_for(self, execution_id: str) -> cmd.Command:
-        """Wake, unless an invocation is in flight whose owner is gone."""
+        """Wake, unless an invocation is in flight that nobody runs."""
         entry = self._ledger.hot.pin(execution_id)
         try:
             with entry.lock:
                 head = self._ledger.refresh(entry).head
-                now, has_ended = head.in_flight, head.has_ended
+                now, has_ended, is_ours = head.in_flight, head.has_ended, self._loop.runs(head)
         finally:
             self._ledger.hot.unpin(entry)
-        if now is None or has_ended or now.owner == self._loop.owner:
+        if now is None or has_ended or is_ours:
             return cmd.Wake()
+        if now.owner == self._loop.owner:
+            error = ErrorObject(f"the process {now.owner} was not told that it may run this", "Runtime.ExitError")
+            return cmd.LoseInvocation(epoch=now.epoch, error=error)
         if self._ledger.store.lease_ms is not None:
             row = self._ledger.store.row(execution_id)
             if row is None or row.wake_at_ms is None or row.wake_at_ms > self._ledger.clock.now_ms():
