@@ -255,8 +255,8 @@ class Loop:
         return next_due_ms(state) if self.runs(state.head) else ledger.clock.now_ms() + RETRY_MS
 
     def _correct(self, state: ExecutionState) -> None:
-        """There was nothing to do: somebody else has done it, or an append of which the store could not say that it was
-        kept. So what this process believes of the execution may be wrong, and what is due later is to be looked at then.
+        """There was nothing to do: somebody else has done it, or an append of which the store could not say that it
+        was kept. What this process believes of the execution may be wrong; what is due later is to be looked at then.
         """
         head = state.head
         if not self.runs(head):
