@@ -64,7 +64,9 @@ class Service:
         self.why_waiting: Callable[[str], str | None] = lambda _target: None
         """Why an execution of a target has no place, where somebody knows."""
         self._loop = Loop(dispatcher, self.agenda, functions, home or Home(), self.owner)
-        self.ledger = Ledger(store, self.clock, ids or RandomIds(), terms or Terms(), self._loop.kept, hot)
+        self.ledger = Ledger(
+            store, self.clock, ids or RandomIds(), terms or Terms(), self._loop.kept, self._loop.unsure, hot
+        )
         self._starter = Starter(self.ledger, self._loop, functions)
         self._timekeeper = Timekeeper(self.ledger, self._loop, functions)
         self._loop.bind(self.ledger, self._starter.begin_child, self._timekeeper.looker.look)
