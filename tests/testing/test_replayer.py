@@ -25,6 +25,7 @@ from perdure.testing.facts import Facts
 from perdure.testing.histories import History, facts_of, history_of, write_history
 from perdure.testing.replaying.judging import Difference, Verdict
 from perdure.testing.replaying.replayer import IncompatibleError, Replayer, ReplayResult
+from perdure.testing.result import Result
 from simulation.programs import Journalist, interpreter, random_program
 from support.local import Local
 
@@ -413,7 +414,9 @@ def test_a_history_is_taken_as_a_file_a_document_facts_or_itself(tmp_path: Path)
     file = tmp_path / "one.history.json"
     file.write_text(json.dumps(document))
     facts: Facts = facts_of(history)
-    for given in (history, document, file, str(file), facts):
+    saved = tmp_path / "saved.history.json"
+    Result(facts).save(saved)
+    for given in (history, document, file, str(file), facts, Result(facts), saved):
         result = Replayer(same).replay(given)
         assert (result.verdict, result.label, result.operations) == (Verdict.COMPATIBLE, "order/one", 3)
 

@@ -62,6 +62,18 @@ def read_source(reference: str, handler: str | None = None) -> Source:
     )
 
 
+def find_durable(folder: Path, name: str) -> str | None:
+    """`file.py:function` for the durable function of this name in a folder's files; None if there is none."""
+    for file in sorted(folder.glob(f"*{PYTHON}")):
+        try:
+            found = [seen for seen in _functions_in(file) if seen.is_durable and seen.name == name]
+        except CliError:
+            continue  # a file that is no Python has no function
+        if found:
+            return f"{file}:{found[0].function}"
+    return None
+
+
 def _has_suffix(reference: str) -> bool:
     before, sign, after = reference.rpartition(":")
     return bool(sign) and bool(before) and not (len(before) == 1 and after[:1] in ("\\", "/"))
