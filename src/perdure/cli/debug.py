@@ -3,26 +3,23 @@
 import json
 import pdb
 import sys
-from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
 import click
 
 from perdure.cli import completion
-from perdure.cli.desk import opened
 from perdure.cli.exits import CliError, Exit
-from perdure.cli.export import stored_history
+from perdure.cli.export import handler_of, history_at
 from perdure.cli.lines import plain_tree
 from perdure.cli.output import one_line, write_data
-from perdure.cli.running import loaded_functions, quiet_stdout
+from perdure.cli.running import handlers_of, quiet_stdout
 from perdure.cli.settings import Command, Settings, settings
-from perdure.cli.source import find_durable
 from perdure.exceptions import ValidationError
 from perdure.execution import definition_of
 from perdure.sdk.invocation import Definition
 from perdure.testing.exceptions import DurableFunctionsTestError
-from perdure.testing.histories import History, load_history
+from perdure.testing.histories import History
 from perdure.testing.replaying.asking import Rerun
 from perdure.testing.replaying.debugging import Debugger, Leave, Reached, Stop, TimeMachine, watch
 from perdure.wire.forms import PEOPLE
@@ -52,7 +49,7 @@ def debug(
     `whatif PATH JSON` replays with another result. EXECUTION may be a file that `perdure execution export` has written.
     """
     options = settings()
-    history = _history(options, execution)
+    history = history_at(options, execution)
     machine = TimeMachine(_definition(handler, history), history)
     for given in overrides:
         path, sign, value = given.partition("=")
@@ -66,27 +63,12 @@ def debug(
     return _prompted(options, machine, at) if has_prompt else _shown(options, machine, at)
 
 
-def _history(options: Settings, execution: str) -> History:
-    path = Path(execution)
-    if path.suffix == ".json" and path.is_file():
-        return load_history(path)
-    with opened(options) as desk:
-        return stored_history(desk, execution)
-
-
 def _definition(handler: str | None, history: History) -> Definition:
-    """The code that is to be replayed: as named, or the durable function of that name in this folder."""
-    function = history.view.function
-    reference = handler if handler is not None else find_durable(Path(), function)
-    if reference is None:
-        raise CliError(
-            f"no file in this folder has a durable function {function!r}",
-            Exit.NOT_FOUND,
-            hint="--handler MODULE:HANDLER names the code",
-            kind="HandlerNotFound",
-        )
+    """The code that is to be replayed."""
+    reference = handler_of(handler, history)
     with quiet_stdout():
-        functions = loaded_functions(reference)
+        functions = handlers_of(reference).functions
+    function = history.view.function
     found = functions.get(function) or (next(iter(functions.values())) if len(functions) == 1 else None)
     definition = definition_of(found)
     if definition is None:

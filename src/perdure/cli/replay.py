@@ -14,7 +14,7 @@ from perdure.cli.exits import CliError, Exit
 from perdure.cli.export import write_text
 from perdure.cli.moments import Moment
 from perdure.cli.output import Column, Fit, dumps, write_data, write_rows
-from perdure.cli.running import loaded_functions, quiet_stdout
+from perdure.cli.running import handlers_of, quiet_stdout
 from perdure.cli.settings import Command, Settings, settings
 from perdure.client.errors import ApiError
 from perdure.execution import definition_of
@@ -108,7 +108,7 @@ def _is_new(result: ReplayResult) -> bool:
 
 def _durable(reference: str) -> dict[str, Callable[..., Any]]:
     """The durable functions that are meant, by name."""
-    found = loaded_functions(reference)
+    found = handlers_of(reference).functions
     durable = {name: handler for name, handler in found.items() if definition_of(handler) is not None}
     if not durable:
         raise CliError(
