@@ -184,6 +184,10 @@ def of_record(record: op.Operation, trace: "Trace") -> Operation:
     return made
 
 
+_SUB_TYPES: Final[Mapping[str, str]] = {str(each): each for each in op.OperationSubType}
+"""Known sub-types are members of the enumeration, which tests compare by `is`."""
+
+
 def _common(record: op.Operation) -> dict[str, Any]:
     return {
         "operation_id": record.id,
@@ -191,7 +195,7 @@ def _common(record: op.Operation) -> dict[str, Any]:
         "status": record.status,
         "parent_id": record.parent_id,
         "name": record.name,
-        "sub_type": record.sub_type,
+        "sub_type": _SUB_TYPES.get(record.sub_type or "", record.sub_type),
         "start_timestamp": from_ms(record.start_ms),
         "end_timestamp": _moment(record.end_ms),
     }
