@@ -9,12 +9,14 @@ from typing import Final
 from perdure.engine.state import ExecutionState
 from perdure.engine.timers import deadline_ms
 from perdure.model.error import ErrorObject
-from perdure.model.execution import EXECUTION_TIMEOUT_S_MAX
 from perdure.sdk.drivers.linger import LINGER_S
 from perdure.service.service import Service
 from perdure.testing.backend import WallTimeout
 from perdure.testing.clock import VirtualClock
 from perdure.testing.desk import Desk, Unsent, who_acts, within
+
+YEAR_S: Final = 365 * 86_400
+"""The clock does not jump to the time-out of an execution that has a year or more."""
 
 FOREVER_MS: Final = 1_000 * 366 * 86_400_000
 """The agenda looks so far ahead: there is nothing that it does not know of."""
@@ -231,6 +233,6 @@ class Pace:
 
 
 def _is_mere_end(at_ms: int, state: ExecutionState) -> bool:
-    """Whether what is due then is only the end that an execution has to which none was given."""
+    """Whether what is due then is only the end that every execution has sometime: a year after its start, or later."""
     head = state.head
-    return head.config.execution_timeout_s >= EXECUTION_TIMEOUT_S_MAX and deadline_ms(head) == at_ms
+    return head.config.execution_timeout_s >= YEAR_S and deadline_ms(head) == at_ms

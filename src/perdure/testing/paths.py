@@ -34,6 +34,11 @@ def escape(name: str) -> str:
     return _SPECIAL.sub(r"\\\1", name)
 
 
+def is_glob(path: str) -> bool:
+    """Whether a path may mean several operations by its form alone."""
+    return re.search(r"[*?]", re.sub(r"\\.", "", path)) is not None
+
+
 @lru_cache(maxsize=256)
 def parse(path: str) -> tuple[Segment, ...]:
     """The segments of a path; ValueError says what is wrong with it."""

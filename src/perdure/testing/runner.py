@@ -298,3 +298,31 @@ class Runner:
 def as_durable(handler: Handler) -> Handler:
     """The handler, durable if it is not yet."""
     return handler if definition_of(handler) is not None else durable_execution(handler)
+
+
+def __getattr__(name: str) -> Any:
+    """The official module of this name is the home of all runners, of results and of operations."""
+    if name in OFFICIAL:
+        import perdure.testing
+
+        return getattr(perdure.testing, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+OFFICIAL: Final = frozenset(
+    {
+        "CallbackOperation",
+        "ContextOperation",
+        "DurableChildContextTestRunner",
+        "DurableFunctionCloudTestRunner",
+        "DurableFunctionTestResult",
+        "DurableFunctionTestRunner",
+        "ExecutionOperation",
+        "InvokeOperation",
+        "Operation",
+        "StepOperation",
+        "WaitOperation",
+        "WebRunner",
+        "WebRunnerConfig",
+    }
+)

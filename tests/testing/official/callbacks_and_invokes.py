@@ -11,7 +11,12 @@ from aws_durable_execution_sdk_python import (
 )
 from aws_durable_execution_sdk_python.config import CallbackConfig, Duration, StepConfig, WaitForCallbackConfig
 from aws_durable_execution_sdk_python.execution import InvocationStatus
-from aws_durable_execution_sdk_python.lambda_service import ErrorObject, OperationStatus
+from aws_durable_execution_sdk_python.lambda_service import (
+    ErrorObject,
+    OperationPayload,
+    OperationStatus,
+    OperationSubType,
+)
 from aws_durable_execution_sdk_python.retries import RetryPresets
 from aws_durable_execution_sdk_python_testing import DurableFunctionTestRunner
 from aws_durable_execution_sdk_python_testing.runner import CallbackOperation, InvokeOperation
@@ -35,8 +40,13 @@ def test_a_callback_is_answered_with_a_result() -> None:
     assert context.sub_type == "WaitForCallback"
     callback: CallbackOperation = context.get_callback("approve create callback id")
     assert isinstance(callback, CallbackOperation)
+    assert callback.sub_type == OperationSubType.CALLBACK
+    assert [
+        each.name for each in result.get_all_operations() if each.sub_type == OperationSubType.WAIT_FOR_CALLBACK
+    ] == ["approve"]
     assert (callback.callback_id, callback.status) == (callback_id, OperationStatus.SUCCEEDED)
-    assert callback.result == "granted"
+    granted: OperationPayload | None = callback.result
+    assert granted == "granted"
     assert context.get_step("approve submitter").status is OperationStatus.SUCCEEDED
 
 
@@ -179,6 +189,19 @@ def test_a_function_that_fails_fails_the_invoke() -> None:
     assert invoke.status is OperationStatus.FAILED
     assert invoke.error is not None
     assert invoke.error.message == "broken"
+
+
+@durable_execution
+def durable_asker(_event: Any, context: DurableContext) -> Any:
+    return context.create_callback(name="never").result()
+
+
+def test_a_durable_function_that_takes_too_long_fails_the_invoke() -> None:
+    with DurableFunctionTestRunner(handler=caller) as runner:
+        runner.register_durable_function("doubler", durable_asker, execution_timeout=1)
+        result = runner.run(input="{}", execution_timeout=30)
+    assert result.status is InvocationStatus.FAILED
+    assert result.get_invoke("double").status is OperationStatus.TIMED_OUT
 
 
 @durable_execution

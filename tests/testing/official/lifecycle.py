@@ -56,6 +56,53 @@ def test_arguments_go_by_their_places() -> None:
 
 
 @durable_execution
+def echoes(event: Any, _context: DurableContext) -> Any:
+    return [type(event).__name__, event]
+
+
+def test_an_input_is_a_value_or_json_or_any_other_text() -> None:
+    with DurableFunctionTestRunner(handler=echoes) as runner:
+        for given, expected in (
+            ({"a": 1}, ["dict", {"a": 1}]),
+            ('{"a": 1}', ["dict", {"a": 1}]),
+            ("test", ["str", "test"]),
+            ('"test"', ["str", "test"]),
+            (None, ["NoneType", None]),
+            ([1, 2], ["list", [1, 2]]),
+        ):
+            result = runner.run(input=given, execution_timeout=10)  # type: ignore[arg-type]
+            assert json.loads(result.result or "") == expected
+
+
+@durable_execution
+def sleeps_long(_event: Any, context: DurableContext) -> str:
+    context.wait(Duration.from_days(30), name="month")
+    return "awake"
+
+
+def test_time_that_is_skipped_does_not_count_towards_the_time_limit() -> None:
+    with DurableFunctionTestRunner(handler=sleeps_long) as runner:
+        result = runner.run(input="{}", execution_timeout=10)
+    assert result.status is InvocationStatus.SUCCEEDED
+
+
+def test_a_run_that_does_not_end_within_its_limit_times_out() -> None:
+    with DurableFunctionTestRunner(handler=asks) as runner, pytest.raises(TimeoutError):
+        runner.run(input="{}", execution_timeout=1)
+
+
+def test_an_execution_times_out_if_it_is_waited_for_longer_than_its_limit() -> None:
+    with DurableFunctionTestRunner(handler=asks) as runner:
+        arn = runner.run_async(input="{}", execution_timeout=1)
+        result = runner.wait_for_result(arn, timeout=10)
+    assert result.status is InvocationStatus.FAILED
+    assert result.execution_status is not None
+    assert result.execution_status.value == "TIMED_OUT"
+    assert result.error is not None
+    assert result.error.message == "Execution timed out after 1 seconds."
+
+
+@durable_execution
 def raises(_event: Any, _context: DurableContext) -> None:
     raise RuntimeError("at the top")
 

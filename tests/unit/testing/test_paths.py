@@ -134,5 +134,6 @@ def test_a_star_means_the_children_of_whatever_is_before_it(roots: list[Node]) -
 
 
 @given(names)
-def test_an_escaped_name_means_itself_alone(name: str) -> None:
+def test_an_escaped_name_is_no_glob_and_means_itself(name: str) -> None:
+    assert not paths.is_glob(paths.escape(name))
     assert ids(selected([node := Node(name), Node(name + "x")], paths.escape(name))) == [id(node)]
