@@ -200,8 +200,11 @@ def as_exception(error: Any, kind: str | None, data: str | None) -> Exception:
     from perdure.exceptions import DurableOperationError
 
     recorded = as_error(error) or ErrorObject()
+    module, _, name = (kind or recorded.type or "Exception").rpartition(".")
+    made = type(name, (DurableOperationError,), {"__module__": module or "builtins"})
     trace = list(recorded.stack_trace) if recorded.stack_trace else None
-    return DurableOperationError(recorded.message, kind or recorded.type or "Exception", data or recorded.data, trace)
+    raised: Exception = made(recorded.message, None, data or recorded.data, trace)
+    return raised
 
 
 def as_payload(value: Any, raw: str | bytes | None) -> str | None:

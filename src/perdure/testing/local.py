@@ -35,7 +35,6 @@ from perdure.testing.faults import Plan, Script
 from perdure.testing.functions import Functions
 from perdure.testing.logs import Logs, listened
 from perdure.testing.pace import FOREVER_MS, Pace
-from perdure.testing.values import RESULT
 from perdure.testing.waiting import invocations_of, what_is_pending
 from perdure.worker.threads import ThreadWorker
 
@@ -186,6 +185,8 @@ class LocalBackend:
 
     def _values_of(self, arn: str, function: str) -> dict[str, SerDes[Any]]:
         """The serdes of each result that was not written with the default one."""
+        from perdure.testing.values import RESULT
+
         definition = definition_of(self._handlers.get(function))
         own = definition.output_serdes if definition is not None else None
         return {**self._values.get(arn, {}), **({RESULT: own} if own is not None else {})}
@@ -220,6 +221,7 @@ class LocalBackend:
             pending = what_is_pending(self.service.get(id_of(arn)), self.operations(arn), self.own_clock.now_ms())
             return f"{text}\n{pending}"
 
+        self._open()
         execution_id = id_of(arn) if arn is not None else None
         self.pace.until(is_true, wall_s=wall_s, complain=complain, execution_id=execution_id, settles=settles)
 

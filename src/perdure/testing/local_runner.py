@@ -16,7 +16,7 @@ from perdure.model.ids import Home
 from perdure.model.operation import Operation
 from perdure.store.memory import MemoryStore
 from perdure.store.protocol import Store
-from perdure.testing.chance import SeededIds
+from perdure.testing.chance import RandomIds, SeededIds
 from perdure.testing.clock import VirtualClock
 from perdure.testing.faults import Fault, Lost, Plan
 from perdure.testing.functions import NamesAgain, bare_name
@@ -144,7 +144,7 @@ class LocalRunner(Runner):
             home=Home(region=self._region, account=account),
             config=self._config,
             invocation_timeout_s=self._invocation_timeout_s,
-            ids=SeededIds(self._seed) if self._store is None else None,
+            ids=SeededIds(self._seed) if self._store is None else RandomIds(),
             driver_of=self._driver_of(),
         )
         local.put(self.function, self._handler)

@@ -68,13 +68,18 @@ class Pace:
 
     # --- moving the clock ----------------------------------------------------------------------------------------
 
-    def advance_to(self, moment_ms: int) -> None:
-        """Move the clock on, letting what is due happen at its own moment, and what that leads to run."""
+    def advance_to(self, moment_ms: int, *, is_sending: bool = False) -> None:
+        """Move the clock on, letting what is due happen at its own moment, and what that leads to run.
+
+        `is_sending` says that this is within a checkpoint.
+        """
         is_within = within.get() is self._desk
         is_over = False
         while not is_over:
             if not is_within:
                 self._until_idle()
+            if not is_sending:
+                self._unsent.send()  # what has begun, began before
             with self._moving:
                 due_ms = min([self._service.agenda.next_at_ms(), *self._overdue_at()])
                 is_over = due_ms > moment_ms or not self._move(due_ms)
@@ -101,8 +106,6 @@ class Pace:
         """Give up the invocations whose time is over: their processes are dead."""
         now_ms = self._clock.now_ms()
         overdue = [each for each in self._desk.now_running() if each.start_ms + self._timeout_ms <= now_ms]
-        if overdue:
-            self._unsent.send()
         for each in overdue:
             if each.client is not None:
                 each.client.is_dead = each.client.is_lost = True
@@ -111,11 +114,11 @@ class Pace:
             self._desk.end(each.invocation)
 
     def let_pass(self, seconds: float) -> None:
-        """Let time pass in an invocation: real time if the clock is real."""
+        """Let time pass in a checkpoint: real time if the clock is real."""
         if self._clock.is_real:
             time.sleep(seconds)
         else:
-            self.advance_to(self._clock.now_ms() + round(seconds * 1000))
+            self.advance_to(self._clock.now_ms() + round(seconds * 1000), is_sending=True)
 
     # --- waiting -------------------------------------------------------------------------------------------------
 
