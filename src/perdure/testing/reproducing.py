@@ -74,8 +74,9 @@ class _Writer:
             *self._answers(),
             "result = execution.result()",
         ]
-        head = f"with LocalRunner({self._attribute}, start_time={self._moment(view.start_ms)}) as runner:"
-        lines = [head, *(f"    {line}" for line in body), *self._end(), *self._sequence()]
+        head = f"began = {datetime.fromtimestamp(view.start_ms / 1000, UTC)!r}"
+        runs = f"with LocalRunner({self._attribute}, start_time=began) as runner:"
+        lines = [head, runs, *(f"    {line}" for line in body), *self._end(), *self._sequence()]
         name = _identifier(f"test_{view.function}_{view.name}")
         about = f"Reproduces {self._history.label}, which {view.status}. Written by `perdure execution to-test`."
         return "\n".join(
@@ -107,7 +108,14 @@ class _Writer:
                 made = outcomes.get(operation.id, ["None"])
                 is_one = len(made) == 1 and operation.status is OperationStatus.SUCCEEDED
                 given = f"returns={made[0]}" if is_one else f"side_effect=[{', '.join(made)}]"
-                yield f"runner.mock_operation({self._paths[operation.id]!r}, {given})"
+                line = f"runner.mock_operation({self._paths[operation.id]!r}, {given})"
+                if len(line) <= WIDTH:
+                    yield line
+                    continue
+                yield "runner.mock_operation("
+                yield f"    {self._paths[operation.id]!r},"
+                yield from (f"    {part}" for part in ([f"{given},"] if is_one else _listed("side_effect=", made)))
+                yield ")"
 
     def _targets(self) -> Iterator[str]:
         """For every function that was invoked what it came to."""
@@ -243,9 +251,6 @@ class _Writer:
         self._imports[_KIT].add(name)
         return f"{name}({arguments})"
 
-    def _moment(self, at_ms: int) -> str:
-        return repr(datetime.fromtimestamp(at_ms / 1000, UTC))
-
     def _import_lines(self) -> Iterator[str]:
         yield from sorted(self._plain_imports)
         standard = [module for module in self._imports if module in ("decimal", "uuid")]
@@ -273,6 +278,12 @@ def _paths(operations: Sequence[Operation]) -> dict[str, str]:
         path = own[each.id] if above is None else f"{above}/{own[each.id]}"
         paths[each.id] = path
     return {each.id: f"{path}[0]" if all_names[path] > 1 else path for each in operations for path in [paths[each.id]]}
+
+
+def _listed(head: str, items: Sequence[str]) -> list[str]:
+    """A list as an argument: on one line if it fits."""
+    one = f"{head}[{', '.join(items)}],"
+    return [one] if len(one) <= WIDTH - 4 else [f"{head}[", *(f"    {item}," for item in items), "],"]
 
 
 def _outline(operations: Iterable[Shown]) -> Iterator[str]:
