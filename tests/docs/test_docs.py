@@ -17,6 +17,7 @@ from perdure.engine.terms import Limits
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LIMIT_S = 60
+QUIETLY = ("-q", "-p", "no:cacheprovider", "-W", "error")
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -38,7 +39,9 @@ RUNNABLE = [page for page in PAGES if any(block.language in ("python", "console"
 
 @pytest.mark.parametrize("page", RUNNABLE, ids=relative)
 def test_what_a_page_shows_happens(page: Path, tmp_path: Path) -> None:
-    """Programs that begin with their file's name are written to it, others are run; commands are typed in order."""
+    """Programs that begin with their file's name are written to it, others are run, tests by pytest; commands are typed
+    in order.
+    """
     with contextlib.ExitStack() as left:
         surroundings = around(tmp_path)
         for block in blocks(page):
@@ -46,6 +49,8 @@ def test_what_a_page_shows_happens(page: Path, tmp_path: Path) -> None:
                 named = re.match(r"# (\w+\.py)\n", block.text)
                 if named:
                     (tmp_path / named[1]).write_text(block.text)
+                    if named[1].startswith("test_"):
+                        run([sys.executable, "-m", "pytest", *QUIETLY, named[1]], tmp_path, surroundings)
                 else:
                     (tmp_path / "block.py").write_text(block.text)
                     run([sys.executable, "block.py"], tmp_path, surroundings)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from perdure.testing.facts import Facts as Facts, InvocationRecord as InvocationRecord
     from perdure.testing.faults import Fault as Fault
     from perdure.testing.handles import CallbackHandle as CallbackHandle, Execution as Execution
+    from perdure.testing.histories import History as History, load_history as load_history
     from perdure.testing.local_runner import Invoked as Invoked, LocalRunner as LocalRunner
     from perdure.testing.metering import Metering as Metering, Prices as Prices
     from perdure.testing.mocks import Mock as Mock
@@ -43,6 +44,14 @@ if TYPE_CHECKING:
         Operation as Operation,
         StepOperation as StepOperation,
         WaitOperation as WaitOperation,
+    )
+    from perdure.testing.recorded import recorded_error as recorded_error, recorded_value as recorded_value
+    from perdure.testing.replaying.judging import Divergence as Divergence, Verdict as Verdict
+    from perdure.testing.replaying.replayer import (
+        IncompatibleError as IncompatibleError,
+        Replayer as Replayer,
+        ReplayResult as ReplayResult,
+        ReplaySummary as ReplaySummary,
     )
     from perdure.testing.result import (
         DurableFunctionTestResult as DurableFunctionTestResult,
@@ -72,6 +81,10 @@ _HOMES: Final = {
     ),
     "perdure.testing.facts": ("Facts", "InvocationRecord"),
     "perdure.testing.handles": ("CallbackHandle", "Execution"),
+    "perdure.testing.histories": ("History", "load_history"),
+    "perdure.testing.recorded": ("recorded_error", "recorded_value"),
+    "perdure.testing.replaying.judging": ("Divergence", "Verdict"),
+    "perdure.testing.replaying.replayer": ("IncompatibleError", "ReplayResult", "ReplaySummary", "Replayer"),
     "perdure.testing.metering": ("Metering", "Prices"),
     "perdure.testing.operations": (
         "CallbackOperation",
