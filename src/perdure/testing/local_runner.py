@@ -248,6 +248,9 @@ class LocalRunner(Runner):
         self.backend.let_go(execution, is_last=True)
         return super().finish(execution, raises=raises, wall_timeout=wall_timeout)
 
+    def fork(self, execution: str, operation_id: str, name: str | None) -> str:
+        return self.backend.fork(execution, operation_id, name=name)
+
     def got(self, execution: str, callback_id: str) -> None:
         self.backend.got(execution, callback_id)
 
