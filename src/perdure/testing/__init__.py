@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from perdure.sdk.strictness import strict as strict
     from perdure.testing.backend import Backend as Backend, WallTimeout as WallTimeout
     from perdure.testing.clock import VirtualClock as VirtualClock
     from perdure.testing.exceptions import (
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from perdure.testing.tree import tree_of as tree_of
 
 _HOMES: Final = {
+    "perdure.sdk.strictness": ("strict",),
     "perdure.testing.backend": ("Backend", "WallTimeout"),
     "perdure.testing.clock": ("VirtualClock",),
     "perdure.testing.exceptions": (

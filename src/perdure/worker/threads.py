@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from perdure.execution import definition_of
 from perdure.model.error import ServiceError
 from perdure.sdk.drivers.blocking import BlockingDriver
 from perdure.sdk.drivers.linger import Linger
 from perdure.sdk.invocation import Definition, DriverOf
+from perdure.sdk.strictness import Strict
 from perdure.service.invocation import Call, Invocation
 from perdure.service.service import Service
 from perdure.worker.client import InProcessClient, InvocationClient
@@ -35,7 +38,7 @@ class ThreadWorker:
     """The dispatcher of a process: at most `threads` invocations at once, in threads that are made when needed.
 
     `handlers` are the functions by name, durable ones and plain ones `f(event, context)`. `driver_of` makes the driver
-    of a handler that is not `async def`.
+    of a handler that is not `async def`, `strict` is for handlers that say nothing of it themselves.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class ThreadWorker:
         threads: int = THREADS,
         *,
         driver_of: DriverOf = BlockingDriver,
+        strict: Strict | None = None,
     ) -> None:
         self._handlers: dict[str, Callable[..., Any]] = {}
         self._definitions: dict[str, Definition] = {}
@@ -62,11 +66,16 @@ class ThreadWorker:
         self._is_closing = False
         self._client_of: ClientOf | None = None
         self._driver_of = driver_of
+        self._strict = strict
         self.take(handlers)
 
     def take(self, handlers: Mapping[str, Callable[..., Any]]) -> None:
         """Run these functions from now on, and no others; what has a place already keeps it."""
-        durable = {name: found for name, handler in handlers.items() if (found := definition_of(handler)) is not None}
+        durable = {
+            name: self._strictly(found)
+            for name, handler in handlers.items()
+            if (found := definition_of(handler)) is not None
+        }
         is_any_async = any(definition.is_async for definition in durable.values())
         with self._lock:
             self._handlers = {**self._handlers, **handlers}
@@ -77,6 +86,11 @@ class ThreadWorker:
 
                 self._loop = loop.LoopThread()
                 self._places = max(LOOP_PLACES, self._threads_max)
+
+    def _strictly(self, definition: Definition) -> Definition:
+        if self._strict is None or definition.strict is not None:
+            return definition
+        return msgspec.structs.replace(definition, strict=self._strict)
 
     def bind(self, service: Service) -> None:
         """Give the worker the service that its handlers talk to."""
