@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -44,6 +44,9 @@ log: Final = logging.getLogger("perdure")
 
 DriverOf = Callable[[Client, Journal, Linger | None], BlockingDriver]
 """Makes the driver of one invocation of a handler that blocks."""
+
+LoopDriverOf: TypeAlias = "Callable[[Client, Journal], LoopDriver]"
+"""The same for one that is `async def`."""
 
 
 class Definition(msgspec.Struct, frozen=True):
@@ -146,7 +149,7 @@ async def run_on_loop(
     client: Client,
     *,
     lambda_context: Any = None,
-    driver_of: "Callable[[Client, Journal], LoopDriver] | None" = None,
+    driver_of: "LoopDriverOf | None" = None,
 ) -> InvocationAnswer:
     """The same for a handler that is `async def`, on the loop that is running: one that `loops` has prepared."""
     import asyncio

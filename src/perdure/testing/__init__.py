@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from perdure.sdk.strictness import strict as strict
+    from perdure.testing.asynchronous import AsyncLocalRunner as AsyncLocalRunner
     from perdure.testing.backend import Backend as Backend, WallTimeout as WallTimeout
     from perdure.testing.clock import VirtualClock as VirtualClock
+    from perdure.testing.driving import ProcessDied as ProcessDied
     from perdure.testing.exceptions import (
         AmbiguousOperation as AmbiguousOperation,
         DurableFunctionsTestError as DurableFunctionsTestError,
@@ -25,8 +27,15 @@ if TYPE_CHECKING:
         WrongOperationType as WrongOperationType,
     )
     from perdure.testing.facts import Facts as Facts, InvocationRecord as InvocationRecord
+    from perdure.testing.faults import Fault as Fault
     from perdure.testing.handles import CallbackHandle as CallbackHandle, Execution as Execution
+    from perdure.testing.local_runner import Invoked as Invoked, LocalRunner as LocalRunner
     from perdure.testing.metering import Metering as Metering, Prices as Prices
+    from perdure.testing.mocks import Mock as Mock
+    from perdure.testing.official import (
+        DurableChildContextTestRunner as DurableChildContextTestRunner,
+        DurableFunctionTestRunner as DurableFunctionTestRunner,
+    )
     from perdure.testing.operations import (
         CallbackOperation as CallbackOperation,
         ContextOperation as ContextOperation,
@@ -41,10 +50,15 @@ if TYPE_CHECKING:
         Invocation as Invocation,
         Result as Result,
     )
-    from perdure.testing.runner import LocalRunner as LocalRunner, Runner as Runner
+    from perdure.testing.runner import Runner as Runner
     from perdure.testing.snapshots import snapshot as snapshot, snapshot_text as snapshot_text
     from perdure.testing.trace import Attempt as Attempt
     from perdure.testing.tree import tree_of as tree_of
+    from perdure.testing.units import (
+        ChildContextRunner as ChildContextRunner,
+        StepResult as StepResult,
+        StepRunner as StepRunner,
+    )
 
 _HOMES: Final = {
     "perdure.sdk.strictness": ("strict",),
@@ -71,7 +85,14 @@ _HOMES: Final = {
         "WaitOperation",
     ),
     "perdure.testing.result": ("DurableFunctionTestResult", "Invocation", "Result"),
-    "perdure.testing.runner": ("LocalRunner", "Runner"),
+    "perdure.testing.asynchronous": ("AsyncLocalRunner",),
+    "perdure.testing.driving": ("ProcessDied",),
+    "perdure.testing.faults": ("Fault",),
+    "perdure.testing.local_runner": ("Invoked", "LocalRunner"),
+    "perdure.testing.mocks": ("Mock",),
+    "perdure.testing.official": ("DurableChildContextTestRunner", "DurableFunctionTestRunner"),
+    "perdure.testing.runner": ("Runner",),
+    "perdure.testing.units": ("ChildContextRunner", "StepResult", "StepRunner"),
     "perdure.testing.snapshots": ("snapshot", "snapshot_text"),
     "perdure.testing.trace": ("Attempt",),
     "perdure.testing.tree": ("tree_of",),

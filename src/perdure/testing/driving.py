@@ -1,12 +1,11 @@
 """What stands between a handler and its service in a test: mocks of bodies, and faults."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from perdure.model.operation import Operation, OperationAction, OperationUpdate
 from perdure.sdk.drivers.blocking import BlockingDriver
-from perdure.sdk.drivers.loop import LoopDriver
-from perdure.sdk.drivers.scheduled import ScheduledDriver
 from perdure.sdk.misuse import Body, active
 from perdure.sdk.scope import Scope
 from perdure.testing.paths import is_glob, select
@@ -45,12 +44,14 @@ class Hooks(Protocol):
 
 
 if TYPE_CHECKING:
+    from perdure.sdk.drivers.loop import LoopDriver
+
     _Driver = BlockingDriver
 else:
     _Driver = object
 
 
-class _Hooked(_Driver):
+class Hooked(_Driver):
     """A driver that tells of what it does before it does it, or after."""
 
     hooks: Hooks
@@ -103,20 +104,21 @@ class _Hooked(_Driver):
         return record
 
 
-class HookedBlocking(_Hooked, BlockingDriver):
-    """The blocking driver with hooks."""
+D = TypeVar("D", bound="BlockingDriver | LoopDriver")
 
 
-class HookedScheduled(_Hooked, ScheduledDriver):
-    """The one whose branches take turns, with hooks."""
+def hooked(driver: D, hooks: Hooks) -> D:
+    """The same driver, of any kind, with hooks."""
+    changed: Any = driver
+    kind: Any = type(driver)
+    changed.__class__ = _with_hooks(kind)
+    changed.hooks = hooks
+    return driver
 
 
-if TYPE_CHECKING:
-    HookedLoop = LoopDriver
-else:
-
-    class HookedLoop(_Hooked, LoopDriver):
-        """The driver of handlers that are `async def`, with hooks."""
+@cache
+def _with_hooks(kind: type[Any]) -> type[Any]:
+    return type(f"Hooked{kind.__name__}", (Hooked, kind), {})
 
 
 class Place:

@@ -1,7 +1,7 @@
 """Faults that a test wants: processes that die, checkpoints that are lost, come twice, are refused or are slow."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from perdure.exceptions import CheckpointError, DurableApiErrorCategory
@@ -63,11 +63,10 @@ class Script:
     def __init__(self, plan: Plan, client: Any) -> None:
         self._plan = plan
         self._client = client
-        self.places = Places({})
-        self.records: Any = {}
+        self.bind({})
 
-    def bind(self, records: Any) -> None:
-        """What the invocation knows of earlier operations."""
+    def bind(self, records: Mapping[str, Operation]) -> None:
+        """Give it what the invocation knows of earlier operations."""
         self.records = records
         self.places = Places(records)
 
@@ -80,9 +79,7 @@ class Script:
 
     def ended(self, operation_id: str) -> None:
         self.check()
-        record: Operation | None = self.records.get(operation_id)
-        if record is not None and record.is_terminal:
-            self._die_if("crash after", operation_id)
+        self._die_if("crash after", operation_id)
 
     def has_to_record(self, operation_id: str) -> bool:
         return any(
@@ -110,7 +107,7 @@ class Script:
             raise ProcessDied("its process is dead")
         if self._plan.has("crash after"):
             for record in list(self.records.values()):
-                if record.is_terminal and record.due_ms is None:
+                if record.is_terminal:
                     self._die_if("crash after", record.id)
 
     # --- the client ----------------------------------------------------------------------------------------------

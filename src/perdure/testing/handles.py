@@ -193,6 +193,17 @@ def as_error(error: Any) -> ErrorObject | None:
     return ErrorObject(error.message, error.type, error.data, tuple(trace) if trace else None)
 
 
+def as_exception(error: Any, kind: str | None, data: str | None) -> Exception:
+    """An exception that is recorded as this error: one of any package, an exception, or a message."""
+    if isinstance(error, Exception) and kind is None and data is None:
+        return error
+    from perdure.exceptions import DurableOperationError
+
+    recorded = as_error(error) or ErrorObject()
+    trace = list(recorded.stack_trace) if recorded.stack_trace else None
+    return DurableOperationError(recorded.message, kind or recorded.type or "Exception", data or recorded.data, trace)
+
+
 def as_payload(value: Any, raw: str | bytes | None) -> str | None:
     """The JSON text of an input; `raw` is one already."""
     if raw is not None:

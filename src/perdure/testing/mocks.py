@@ -2,9 +2,9 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
-_UNSET: Final[Any] = object()
+UNSET: Final[Any] = object()
 
 
 class MockCall:
@@ -25,13 +25,13 @@ class MockCall:
 class Mock:
     """What runs in the place of the bodies that `path` means. The operation is recorded as ever."""
 
-    def __init__(self, path: str, *, returns: Any = _UNSET, side_effect: Any = None, wraps: Any = None) -> None:
-        given = [returns is not _UNSET, side_effect is not None, wraps is not None]
+    def __init__(self, path: str, *, returns: Any = UNSET, side_effect: Any = None, wraps: Any = None) -> None:
+        given = [returns is not UNSET, side_effect is not None, wraps is not None]
         if sum(given) > 1:
             raise ValueError(f"the mock of {path!r} can have one of returns, side_effect and wraps, not several")
         self.path = path
         self.calls: list[MockCall] = []
-        self._returns = None if returns is _UNSET else returns
+        self._returns = None if returns is UNSET else returns
         self._side_effect = side_effect
         self._wraps = wraps
         self._lock = threading.Lock()
@@ -83,7 +83,7 @@ class Mock:
     def _function(self) -> Callable[..., Any]:
         for given in (self._side_effect, self._wraps):
             if callable(given) and not isinstance(given, type):
-                return given
+                return cast("Callable[..., Any]", given)
         return _nothing
 
     def _outcome(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -92,8 +92,8 @@ class Mock:
             return self._returns
         if self._values is not None:
             with self._lock:
-                effect = next(self._values, _UNSET)
-            if effect is _UNSET:
+                effect = next(self._values, UNSET)
+            if effect is UNSET:
                 raise AssertionError(f"the mock of {self.path!r} has no value for call {self.call_count}")
             if not _is_error(effect):
                 return effect

@@ -18,6 +18,7 @@ from time import time as clock
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 
 from perdure import (
@@ -33,7 +34,6 @@ from perdure import (
 )
 from perdure.model.execution import ExecutionStatus
 from perdure.sdk.strictness import Strict, strict, to_strict
-from perdure.worker.threads import ThreadWorker
 from support.local import Local
 
 HERE = Path(__file__)
@@ -196,20 +196,15 @@ def test_a_profiler_of_somebody_elses_is_left_alone() -> None:
     assert sys.getprofile() is None
 
 
-def test_a_worker_may_be_stricter_than_the_process() -> None:
+def test_a_function_may_be_guarded_by_itself() -> None:
     @durable_execution(name="f")
     def handler(event: Any, context: DurableContext) -> float:
         return clock()
 
     with strict(Strict.OFF):
-        local = Local(handler)
-        worker = ThreadWorker({"f": handler}, strict=Strict.RAISE)
-        worker.bind(local.service)
-        execution_id = local.start()
-        assert worker.reserve("f:$LATEST")
-        worker.run(local.queue.work.popleft())  # type: ignore[arg-type]
-        worker.close(5)
-        assert local.service.get(execution_id).status is ExecutionStatus.FAILED
+        assert Local(handler).run().status is ExecutionStatus.SUCCEEDED
+        handler.__perdure__ = msgspec.structs.replace(handler.__perdure__, strict=Strict.RAISE)  # type: ignore[attr-defined]
+        assert Local(handler).run().status is ExecutionStatus.FAILED
 
 
 def test_strictness_is_asked_for_by_the_environment() -> None:
