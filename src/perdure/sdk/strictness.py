@@ -35,6 +35,12 @@ def to_strict(given: Strict | str | bool | None) -> Strict:
         raise ValidationError(f"strict must be 'off', 'warn' or 'raise', not {given!r}") from None
 
 
+def stricter(one: Strict, other: Strict) -> Strict:
+    """The stricter of two modes."""
+    order = list(Strict)
+    return max(one, other, key=order.index)
+
+
 def _of_environment() -> Strict:
     text = os.environ.get(VARIABLE, "").strip()
     try:

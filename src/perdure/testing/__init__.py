@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from perdure.testing.asynchronous import AsyncLocalRunner as AsyncLocalRunner
     from perdure.testing.backend import Backend as Backend, WallTimeout as WallTimeout
     from perdure.testing.clock import VirtualClock as VirtualClock
+    from perdure.testing.crashing.check import check_crashes as check_crashes
+    from perdure.testing.crashing.effects import Effects as Effects
+    from perdure.testing.crashing.report import CrashCheckFailed as CrashCheckFailed, CrashReport as CrashReport
     from perdure.testing.driving import ProcessDied as ProcessDied
     from perdure.testing.exceptions import (
         AmbiguousOperation as AmbiguousOperation,
@@ -64,6 +67,9 @@ _HOMES: Final = {
     "perdure.sdk.strictness": ("strict",),
     "perdure.testing.backend": ("Backend", "WallTimeout"),
     "perdure.testing.clock": ("VirtualClock",),
+    "perdure.testing.crashing.check": ("check_crashes",),
+    "perdure.testing.crashing.effects": ("Effects",),
+    "perdure.testing.crashing.report": ("CrashCheckFailed", "CrashReport"),
     "perdure.testing.exceptions": (
         "AmbiguousOperation",
         "DurableFunctionsTestError",
