@@ -52,10 +52,13 @@ Kept = Callable[[ExecutionState, Sequence[ev.Event]], None]
 
 
 class Ledger:
-    """States in memory over journals in a store. `kept` is called, under the lock, after every commit."""
+    """States in memory over journals in a store.
+
+    `kept` is called, under the lock, after every commit; `unsure` after one that may be on disk or not.
+    """
 
     def __init__(
-        self, store: Store, clock: Clock, ids: Ids, terms: Terms, kept: Kept, hot: HotCache | None = None
+        self, store: Store, clock: Clock, ids: Ids, terms: Terms, kept: Kept, unsure: Kept, hot: HotCache | None = None
     ) -> None:
         self.store = store
         self.clock = clock
@@ -64,6 +67,7 @@ class Ledger:
         self.hot = hot or HotCache()
         self.watching = Watching(store)
         self._kept = kept
+        self._unsure = unsure
 
     def carry_out(self, entry: Entry, command: cmd.Command) -> tuple[cmd.Decision, ExecutionState]:
         """Under the entry's lock: decide until the append gets its number."""
@@ -75,6 +79,7 @@ class Ledger:
                 is_kept = self.store.append([self.commit_of(state, decision)])[0]
             except BaseException:
                 entry.state = None
+                self._unsure(state, decision.events)
                 raise
             if is_kept:
                 self._kept(state, decision.events)
@@ -156,7 +161,7 @@ class Ledger:
             state = entry.state = self._load(entry.execution_id)
             return state
         try:
-            for data in self.store.read(entry.execution_id, after_seq=state.seq):
+            for data in self._news(state):
                 state.seq += 1
                 for event in unpack(data, execution_id=entry.execution_id, seq=state.seq):
                     apply(state, event)
@@ -166,6 +171,14 @@ class Ledger:
             entry.state = None
             raise
         return state
+
+    def _news(self, state: ExecutionState) -> list[bytes]:
+        """What others have appended; ResourceNotFound if they have deleted the execution, which leaves no event."""
+        execution_id = state.head.execution_id
+        news = self.store.read(execution_id, after_seq=state.seq)
+        if not news and self.store.row(execution_id) is None:
+            raise not_found(execution_id)
+        return news
 
     def forget(self, execution_id: str) -> None:
         """Drop what is in memory of an execution."""

@@ -14,7 +14,7 @@ import msgspec
 
 from perdure.engine import commands as cmd
 from perdure.engine.history import visible_operations
-from perdure.engine.state import ExecutionState, Head
+from perdure.engine.state import ExecutionState, InFlight
 from perdure.engine.timers import next_due_ms, wake_at_ms
 from perdure.model import event as ev
 from perdure.model.error import ErrorObject, ResourceNotFound, ServiceError, StoreError
@@ -32,18 +32,24 @@ R = TypeVar("R")
 BeginChild = Callable[[cmd.StartChild, ParentLink], None]
 Look = Callable[..., None]
 FILL_MAX: Final = 256
+RETRY_MS: Final = 1_000
 _UNTOLD: Final = frozenset({cmd.ExecutionEnded})
 
 log: Final = logging.getLogger("perdure.service")
 
 
 class Loop:
-    """The one place where decisions become deeds. `ours` are the epochs of this process's invocations, by execution."""
+    """The one place where decisions become deeds. `ours` are the epochs of this process's invocations, by execution.
+
+    An invocation may stand in the journal as this process's although nobody runs it: the store could not say whether it
+    has kept its beginning. `orphans` has the first such epoch of an execution; none from there on is run.
+    """
 
     def __init__(self, dispatcher: Dispatcher, agenda: Agenda, functions: Functions, home: Home, owner: str) -> None:
         self.agenda = agenda
         self.owner = owner
         self.ours: dict[str, int] = {}
+        self.orphans: dict[str, int] = {}
         self.is_closing = False
         self.unended: list[Callable[[], None]] = []
         self._dispatcher = dispatcher
@@ -73,8 +79,6 @@ class Loop:
         try:
             with entry.lock:
                 decision, state = self._ledger.carry_out(entry, command)
-                if not decision.events:
-                    self._correct(state)
                 answered = answer(state, decision)
                 invocation = self.invocation_of(state, decision)
                 target = state.head.target
@@ -229,6 +233,8 @@ class Loop:
             is_used = starts_invocation(decision)
             if not is_used:
                 self.note_ready(state)
+            if not decision.events:
+                self._note_due(state)
             return is_used
 
         return self.do(execution_id, msgspec.structs.replace(command, invoker=self.owner if has_place else None), look)
@@ -244,37 +250,42 @@ class Loop:
         self._ledger.watching.show(state, events)
 
     def _due_ms(self, state: ExecutionState) -> int | None:
-        """When this process has to look at an execution."""
         now, ledger = state.head.in_flight, self._ledger
+        if self.is_orphan(state.head.execution_id, now):
+            return ledger.clock.now_ms() + RETRY_MS
         if now is not None and now.owner == self.owner:
             return next_due_ms(state)
         return wake_at_ms(state, ledger.clock.now_ms(), ledger.store.lease_ms)
 
-    def _correct(self, state: ExecutionState) -> None:
-        """There was nothing to do: perhaps because it had been done by an append of which the store could not say that
-        it was kept. So what this process believes of the execution may be wrong."""
-        head = state.head
-        if not self.runs(head):
-            self.ours.pop(head.execution_id, None)
-        due_ms = self._due_ms(state)
-        if due_ms is not None and self._ledger.clock.now_ms() < due_ms <= self.agenda.covered_until_ms:
-            self.agenda.schedule(head.execution_id, head.target, due_ms)
+    def _note_due(self, state: ExecutionState) -> None:
+        """Somebody has looked and nothing has happened: what is due later is still to be looked at then.
 
-    def expect(self, state: ExecutionState) -> None:
-        """An execution is about to be begun, perhaps with an invocation: whoever finds it on disk before this process
-        has heard of that must not take it for lost."""
-        now = state.head.in_flight
-        if now is not None:
-            self.ours[state.head.execution_id] = now.epoch
-
-    def runs(self, head: Head) -> bool:
-        """Whether the invocation in flight runs in this process.
-
-        One that bears our name and is not known here was written by an append of which the store could not say that it
-        was kept: nobody runs it.
+        Nothing had to, perhaps, because an end was recorded by an append of which the store could not say that it was
+        kept: then this process still takes for running what is not.
         """
-        now = head.in_flight
-        return now is not None and now.owner == self.owner and self.ours.get(head.execution_id) == now.epoch
+        if state.head.in_flight is None:
+            self.ours.pop(state.head.execution_id, None)
+        due_ms = self._due_ms(state)
+        if due_ms is not None and due_ms > self._ledger.clock.now_ms():
+            self.agenda.look_by(state.head.execution_id, state.head.target, due_ms)
+
+    def unsure(self, state: ExecutionState, events: Sequence[ev.Event]) -> None:
+        """Nobody knows whether events are on disk. If they begin an invocation, somebody has to look soon."""
+        head = state.head
+        for event in events:
+            if type(event) is ev.InvocationStarted:
+                self.orphans.setdefault(head.execution_id, event.epoch)
+                self.agenda.schedule(head.execution_id, head.target, self._ledger.clock.now_ms() + RETRY_MS)
+
+    def is_orphan(self, execution_id: str, now: InFlight | None) -> bool:
+        """Whether an invocation is this process's and nobody runs it. The execution's lock is held."""
+        first = self.orphans.get(execution_id)
+        if first is None:
+            return False
+        if now is None or now.owner != self.owner:
+            del self.orphans[execution_id]
+            return False
+        return now.epoch >= first
 
     # --- places --------------------------------------------------------------------------------------------------
 
@@ -330,6 +341,7 @@ class Loop:
         now = head.in_flight
         assert now is not None
         self.ours[head.execution_id] = now.epoch
+        self.orphans.pop(head.execution_id, None)
         return Invocation(
             execution_id=head.execution_id,
             arn=self.arn_of(state),
@@ -359,7 +371,7 @@ class Loop:
                 self._deeds[type(effect)](self, execution_id, effect)
             except StoreError as error:
                 log.warning("an effect failed", extra={"execution": execution_id, "error": str(error)})
-                self.agenda.schedule(execution_id, target, self._ledger.clock.now_ms() + 1000)
+                self.agenda.schedule(execution_id, target, self._ledger.clock.now_ms() + RETRY_MS)
 
     def _end(self, execution_id: str, _effect: cmd.ExecutionEnded) -> None:
         self.tell_waiters(execution_id)
@@ -463,6 +475,21 @@ class Loop:
             forget()
             raise
         return forget
+
+    def look_for_waiters(self) -> None:
+        """Tell those whose executions another process has ended, and nobody has said so."""
+        with self._lock:
+            waited_for = list(self._waiters)
+        for execution_id in waited_for:
+            try:
+                has_ended = self._ledger.read(execution_id, _has_ended)
+            except ResourceNotFound:
+                has_ended = True
+            except StoreError as error:
+                log.warning("an end can't be looked for", extra={"execution": execution_id, "error": str(error)})
+                continue
+            if has_ended:
+                self.tell_waiters(execution_id)
 
     def tell_waiters(self, execution_id: str) -> None:
         """The execution has ended: whoever waits may go on."""

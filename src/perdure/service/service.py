@@ -60,11 +60,13 @@ class Service:
         self.functions = functions
         self.owner = owner or f"{socket.gethostname()[:20]}-{os.getpid()}-{secrets.token_hex(3)}"
         self.clock = clock or SystemClock()
-        self.agenda = agenda or Agenda()
+        self.agenda = agenda if agenda is not None else Agenda()
         self.why_waiting: Callable[[str], str | None] = lambda _target: None
         """Why an execution of a target has no place, where somebody knows."""
         self._loop = Loop(dispatcher, self.agenda, functions, home or Home(), self.owner)
-        self.ledger = Ledger(store, self.clock, ids or RandomIds(), terms or Terms(), self._loop.kept, hot)
+        self.ledger = Ledger(
+            store, self.clock, ids or RandomIds(), terms or Terms(), self._loop.kept, self._loop.unsure, hot
+        )
         self._starter = Starter(self.ledger, self._loop, functions)
         self._timekeeper = Timekeeper(self.ledger, self._loop, functions)
         self._loop.bind(self.ledger, self._starter.begin_child, self._timekeeper.looker.look)

@@ -86,11 +86,11 @@ class Starter:
                 state, decision, commit = self._think(request, version)
                 thoughts.append((state, decision))
                 commits.append(commit)
-                self._loop.expect(state)
             kept = self._ledger.store.append(commits) if commits else []
         except BaseException:
             for state, decision in thoughts:
                 self._give_back(state, decision)
+                self._loop.unsure(state, decision.events)
             self._loop.fill_places()
             raise
         try:
@@ -147,7 +147,6 @@ class Starter:
 
     def _give_back(self, state: ExecutionState, decision: cmd.Decision) -> None:
         if starts_invocation(decision):
-            self._loop.ours.pop(state.head.execution_id, None)
             self._loop.release(state.head.target)
 
     def _existing(self, request: StartRequest) -> Started | None:
