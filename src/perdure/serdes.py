@@ -332,6 +332,11 @@ EXTENDED_TYPES_SERDES: Final[SerDes[Any]] = ExtendedTypeSerDes()
 
 # --- with errors as the SDK wants them ---------------------------------------------------------------------------
 
+watched: Final[dict[str, dict[str, SerDes[Any]]]] = {}
+"""By ARN, of the executions that a test looks at: by operation, the serdes that read its payload last. An execution is
+watched once it has an entry; the default serdes is not noted.
+"""
+
 
 def _context(operation_id: str, arn: str, name: str | None, operation_type: str | None, attempt: int | None) -> Any:
     context = SerDesContext.__new__(SerDesContext)
@@ -377,6 +382,8 @@ def deserialize(
         if serdes is None or serdes is EXTENDED_TYPES_SERDES:
             value: T = decode(data)
             return value
+        if (read := watched.get(durable_execution_arn)) is not None:
+            read[operation_id] = serdes
         return serdes.deserialize(data, _context(operation_id, durable_execution_arn, name, operation_type, attempt))
     except (SerDesError, RetryableSerDesError):
         raise

@@ -11,7 +11,8 @@ from perdure.model.execution import DurableConfig, ExecutionStatus
 from perdure.model.ids import Home
 from perdure.model.operation import Operation
 from perdure.model.view import ExecutionView
-from perdure.sdk.invocation import to_json
+from perdure.sdk.drivers.blocking import BlockingDriver
+from perdure.sdk.invocation import DriverOf, to_json
 from perdure.service.functions import LoadedFunctions
 from perdure.service.invocation import Call, Invocation
 from perdure.service.service import Service
@@ -80,6 +81,7 @@ class Local:
         places: int = 1_000_000,
         client: Client = InProcessClient,
         seed: int = 0,
+        driver_of: DriverOf = BlockingDriver,
     ) -> None:
         named = {definition.name: handler for handler in handlers if (definition := definition_of(handler))}
         self.handlers: dict[str, Callable[..., Any]] = {**named, **(functions or {})}
@@ -87,6 +89,7 @@ class Local:
         self.queue = Queue(places)
         self.store = store or MemoryStore(secret=b"s" * 32)
         self.make_client = client
+        self.driver_of = driver_of
         self.invocations = 0
         config = config or DurableConfig()
         configs = {name: config if definition_of(handler) else None for name, handler in self.handlers.items()}
@@ -145,7 +148,7 @@ class Local:
         self.invocations += 1
         definition = definition_of(self.handlers[work.function])
         assert definition is not None
-        run_and_end(work, definition, self.make_client(self.service, work))
+        run_and_end(work, definition, self.make_client(self.service, work), driver_of=self.driver_of)
 
     def advance(self, seconds: float) -> None:
         """Let time pass, with all that happens in it at its own moment."""

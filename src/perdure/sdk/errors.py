@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FRAMES_MAX: Final = 20
 STACK_BYTES_MAX: Final = 8 * 1024
-_OWN: Final = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120 - pathlib takes 4 ms to load
+_OWN: Final = os.path.dirname(os.path.dirname(__file__)) + os.sep  # noqa: PTH120 - pathlib takes 4 ms to load
 
 E = TypeVar("E", bound=DurableOperationError)
 

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 log: Final = logging.getLogger("perdure")
 
+DriverOf = Callable[[Client, Journal, Linger | None], BlockingDriver]
+"""Makes the driver of one invocation of a handler that blocks."""
+
 
 class Definition(msgspec.Struct, frozen=True):
     """A durable function: the author's handler and how it wants to be run."""
@@ -97,7 +100,7 @@ def run_invocation(
     *,
     linger: Linger | None = None,
     lambda_context: Any = None,
-    driver_of: "Callable[[Client, Journal, Linger | None], BlockingDriver]" = BlockingDriver,
+    driver_of: DriverOf = BlockingDriver,
 ) -> InvocationAnswer:
     """Run the handler until it ends or can't go on; one that is `async def` on a loop of this thread.
 

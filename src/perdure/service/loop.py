@@ -14,7 +14,7 @@ import msgspec
 
 from perdure.engine import commands as cmd
 from perdure.engine.history import visible_operations
-from perdure.engine.state import ExecutionState, Head, InFlight
+from perdure.engine.state import ExecutionState, InFlight
 from perdure.engine.timers import next_due_ms, wake_at_ms
 from perdure.model import event as ev
 from perdure.model.error import ErrorObject, ResourceNotFound, ServiceError, StoreError
@@ -79,8 +79,6 @@ class Loop:
         try:
             with entry.lock:
                 decision, state = self._ledger.carry_out(entry, command)
-                if not decision.events:
-                    self._correct(state)
                 answered = answer(state, decision)
                 invocation = self.invocation_of(state, decision)
                 target = state.head.target
@@ -235,6 +233,8 @@ class Loop:
             is_used = starts_invocation(decision)
             if not is_used:
                 self.note_ready(state)
+            if not decision.events:
+                self._note_due(state)
             return is_used
 
         return self.do(execution_id, msgspec.structs.replace(command, invoker=self.owner if has_place else None), look)
@@ -250,7 +250,6 @@ class Loop:
         self._ledger.watching.show(state, events)
 
     def _due_ms(self, state: ExecutionState) -> int | None:
-        """When this process has to look at an execution."""
         now, ledger = state.head.in_flight, self._ledger
         if self.is_orphan(state.head.execution_id, now):
             return ledger.clock.now_ms() + RETRY_MS
@@ -258,20 +257,17 @@ class Loop:
             return next_due_ms(state)
         return wake_at_ms(state, ledger.clock.now_ms(), ledger.store.lease_ms)
 
-    def _correct(self, state: ExecutionState) -> None:
-        """There was nothing to do: perhaps because it had been done by an append of which the store could not say that
-        it was kept. So what this process believes of the execution may be wrong."""
-        head = state.head
-        if not self.runs(head):
-            self.ours.pop(head.execution_id, None)
+    def _note_due(self, state: ExecutionState) -> None:
+        """Somebody has looked and nothing has happened: what is due later is still to be looked at then.
+
+        Nothing had to, perhaps, because an end was recorded by an append of which the store could not say that it was
+        kept: then this process still takes for running what is not.
+        """
+        if state.head.in_flight is None:
+            self.ours.pop(state.head.execution_id, None)
         due_ms = self._due_ms(state)
         if due_ms is not None and due_ms > self._ledger.clock.now_ms():
-            self.agenda.look_by(head.execution_id, head.target, due_ms)
-
-    def runs(self, head: Head) -> bool:
-        """Whether the invocation in flight runs in this process."""
-        now = head.in_flight
-        return now is not None and now.owner == self.owner and self.ours.get(head.execution_id) == now.epoch
+            self.agenda.look_by(state.head.execution_id, state.head.target, due_ms)
 
     def unsure(self, state: ExecutionState, events: Sequence[ev.Event]) -> None:
         """Nobody knows whether events are on disk. If they begin an invocation, somebody has to look soon."""

@@ -60,7 +60,7 @@ class Service:
         self.functions = functions
         self.owner = owner or f"{socket.gethostname()[:20]}-{os.getpid()}-{secrets.token_hex(3)}"
         self.clock = clock or SystemClock()
-        self.agenda = agenda or Agenda()
+        self.agenda = agenda if agenda is not None else Agenda()
         self.why_waiting: Callable[[str], str | None] = lambda _target: None
         """Why an execution of a target has no place, where somebody knows."""
         self._loop = Loop(dispatcher, self.agenda, functions, home or Home(), self.owner)

@@ -97,13 +97,14 @@ class Timekeeper:
     def _scan_ahead(self, now_ms: int) -> None:
         """Take what is due soon from the store into the agenda."""
         agenda = self._loop.agenda
-        if now_ms < agenda.covered_until_ms - agenda.horizon_ms // 2:
+        if now_ms < agenda.next_scan_ms:
             return
         until_ms = now_ms + agenda.horizon_ms
-        found = self._ledger.store.due(until_ms, self._functions.names, agenda.size_max)
-        if len(found) == agenda.size_max:
-            until_ms = found[-1].wake_at_ms - 1
         ours, orphans = self._loop.ours, self._loop.orphans
+        limit = agenda.room + agenda.known + len(ours)  # those that are known already must not hide any other
+        found = self._ledger.store.due(until_ms, self._functions.names, limit)
+        if len(found) == limit:
+            until_ms = found[-1].wake_at_ms if found else now_ms - 1
         agenda.cover(
             [
                 (due.execution_id, target_of(due.function, due.version), due.wake_at_ms)
@@ -111,6 +112,7 @@ class Timekeeper:
                 if due.execution_id not in ours or due.execution_id in orphans
             ],
             until_ms,
+            now_ms,
         )
 
     def _renew_leases(self, now_ms: int) -> None:

@@ -5,15 +5,18 @@ import contextvars
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from perdure.engine import commands as cmd
 from perdure.model.error import ErrorObject
 from perdure.model.operation import OperationUpdate
+from perdure.sdk.drivers.blocking import BlockingDriver
 from perdure.sdk.drivers.linger import Linger
 from perdure.sdk.errors import error_object
 from perdure.sdk.invocation import (
     Definition,
+    DriverOf,
     InvocationAnswer,
     InvocationInput,
     InvocationStatus,
@@ -44,18 +47,33 @@ class LocalContext:
 
 
 def run_and_end(
-    invocation: Invocation, definition: Definition, client: InvocationClient, linger: Linger | None = None
+    invocation: Invocation,
+    definition: Definition,
+    client: InvocationClient,
+    linger: Linger | None = None,
+    driver_of: DriverOf = BlockingDriver,
 ) -> None:
     """Run the handler of an invocation and have its outcome recorded; raises only what that raises."""
-    client.end(*_run(invocation, definition, client, linger))
+    client.end(*_run(invocation, definition, client, linger, driver_of))
 
 
 def _run(
-    invocation: Invocation, definition: Definition, client: InvocationClient, linger: Linger | None
+    invocation: Invocation,
+    definition: Definition,
+    client: InvocationClient,
+    linger: Linger | None,
+    driver_of: DriverOf,
 ) -> tuple[cmd.Outcome, tuple[OperationUpdate, ...]]:
     given = given_of(invocation)
-    lambda_context = LocalContext(invocation)
-    run = lambda: run_invocation(definition, given, client, linger=linger, lambda_context=lambda_context)  # noqa: E731
+    run = partial(
+        run_invocation,
+        definition,
+        given,
+        client,
+        linger=linger,
+        lambda_context=LocalContext(invocation),
+        driver_of=driver_of,
+    )
     try:
         answer = contextvars.copy_context().run(run)
     except BaseException as error:  # noqa: BLE001 - an invocation that raises is one that failed

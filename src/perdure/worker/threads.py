@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from perdure.execution import definition_of
 from perdure.model.error import ServiceError
+from perdure.sdk.drivers.blocking import BlockingDriver
 from perdure.sdk.drivers.linger import Linger
-from perdure.sdk.invocation import Definition
+from perdure.sdk.invocation import Definition, DriverOf
 from perdure.service.invocation import Call, Invocation
 from perdure.service.service import Service
 from perdure.worker.client import InProcessClient, InvocationClient
@@ -33,10 +34,17 @@ THREADS: Final = 64
 class ThreadWorker:
     """The dispatcher of a process: at most `threads` invocations at once, in threads that are made when needed.
 
-    `handlers` are the functions by name, durable ones and plain ones `f(event, context)`.
+    `handlers` are the functions by name, durable ones and plain ones `f(event, context)`. `driver_of` makes the driver
+    of a handler that is not `async def`.
     """
 
-    def __init__(self, handlers: Mapping[str, Callable[..., Any]], threads: int = THREADS) -> None:
+    def __init__(
+        self,
+        handlers: Mapping[str, Callable[..., Any]],
+        threads: int = THREADS,
+        *,
+        driver_of: DriverOf = BlockingDriver,
+    ) -> None:
         self._handlers: dict[str, Callable[..., Any]] = {}
         self._definitions: dict[str, Definition] = {}
         self._durable: frozenset[str] = frozenset()
@@ -53,6 +61,7 @@ class ThreadWorker:
         self._linger = Linger()
         self._is_closing = False
         self._client_of: ClientOf | None = None
+        self._driver_of = driver_of
         self.take(handlers)
 
     def take(self, handlers: Mapping[str, Callable[..., Any]]) -> None:
@@ -151,7 +160,7 @@ class ThreadWorker:
     def _invoke(self, invocation: Invocation) -> None:
         definition, client = self._begin(invocation)
         try:
-            run_and_end(invocation, definition, client, self._linger)
+            run_and_end(invocation, definition, client, self._linger, self._driver_of)
         except ServiceError:
             log.exception("the end of an invocation was refused", extra={"execution": invocation.execution_id})
         finally:

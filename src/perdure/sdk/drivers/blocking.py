@@ -10,7 +10,7 @@ from perdure.exceptions import BackgroundThreadError, InvocationError, OrphanedC
 from perdure.model.operation import Operation, OperationType, OperationUpdate
 from perdure.sdk.arity import refuse_coroutine
 from perdure.sdk.client import Client
-from perdure.sdk.drivers.crew import Crew, Ended, Group, Unit
+from perdure.sdk.drivers.crew import Crew, Ended, Unit
 from perdure.sdk.drivers.hands import HANDS
 from perdure.sdk.drivers.linger import Linger
 from perdure.sdk.drivers.protocol import UPDATES_MAX, FanOut, Settling
@@ -94,12 +94,15 @@ class BlockingDriver:
         if self._crew is None:
             with self._buffer_lock:
                 if self._crew is None:
-                    self._crew = Crew(self._journal.records.get, self.refresh)
+                    self._crew = self._new_crew()
         return self._crew
+
+    def _new_crew(self) -> Crew:
+        return Crew(self._journal.records.get, self.refresh)
 
     async def fan_out(self, work: FanOut) -> None:
         crew = self.crew
-        group = Group(crew)
+        group = crew.group()
         retried: InvocationError | None = None
         try:
             while not work.is_over:
@@ -129,7 +132,7 @@ class BlockingDriver:
     def start(self, scope: Scope, key: Any, begun: Begun[Any], *, light: bool) -> Unit:
         """Run an operation beside what its context does next; a `light` one in this thread, as far as it goes now."""
         if scope.group is None:
-            scope.group = Group(self.crew)
+            scope.group = self.crew.group()
         unit = Unit(scope.group, key, begun)
         if light:
             scope.group.run_here(unit)

@@ -85,6 +85,9 @@ class Crew:
 
     # --- units ---------------------------------------------------------------------------------------------------
 
+    def group(self) -> "Group":
+        return Group(self)
+
     def put(self, unit: Unit) -> None:
         """Queue a unit; under the lock."""
         group = unit.group
@@ -192,7 +195,8 @@ class Crew:
             for record in records:
                 if may_start(record):
                     for unit in list(self._waiting.get(record.id, ())):
-                        self._resume(unit)
+                        if unit.suspended is not None:  # it may wait for the same operation in several ways
+                            self._resume(unit)
 
     # --- the end -------------------------------------------------------------------------------------------------
 
@@ -306,7 +310,7 @@ class Group:
                 if self.ended:
                     return self.ended.popleft()
                 if not self.running and not self.queue:
-                    raise self._suspension()
+                    raise self.suspension()
                 if self.queue and crew.workers >= crew.workers_max:
                     unit = crew.take_of(self)
                 else:
@@ -325,7 +329,7 @@ class Group:
         """Wait for a change, under the lock; whether the service should be asked because something is due."""
         now = time.time()
         timeout_s: float | None = None
-        due_ms = self._due_ms()
+        due_ms = self.due_ms()
         if due_ms is not None:
             timeout_s = max(due_ms / 1000, self._refresh_at) - now
             if timeout_s <= 0:
@@ -350,18 +354,18 @@ class Group:
             return True
         return due_ms is not None and (self._awake_ms is None or due_ms < self._awake_ms)
 
-    def _due_ms(self) -> int | None:
+    def due_ms(self) -> int | None:
         """When the first of the parked units is due by itself."""
         timers = self.timers
         while timers and timers[0][2].suspended is not timers[0][3]:
             heapq.heappop(timers)  # it has gone on since
         return timers[0][0] if timers else None
 
-    def _suspension(self) -> SuspendExecution:
+    def suspension(self) -> SuspendExecution:
         """What the group as a whole waits for."""
         waiting = [unit.suspended for unit in self.parked if unit.suspended is not None]
         if len(waiting) == 1:
             return suspension(str(waiting[0]).removeprefix("waiting for "), waiting[0].due_ms, waiting[0].operation_ids)
-        due_ms = self._due_ms()
+        due_ms = self.due_ms()
         ids = tuple(operation_id for each in waiting for operation_id in each.operation_ids)
         return suspension(f"{len(waiting)} branches", due_ms, ids)
