@@ -96,7 +96,7 @@ def test_code_that_goes_on_with_everything_passes(cli: Cli, place: list[str]) ->
 
 
 def test_code_that_does_not_go_on_ends_with_exit_code_8(cli: Cli, place: list[str]) -> None:
-    """[62]"""
+    """[T62]"""
     said = cli("replay", "changed.py:order", "--status", "RUNNING", "-o", "json", code=8)
     (first, *_) = said.json["Results"]
     divergence = first["Divergence"]
@@ -203,3 +203,17 @@ def test_what_can_not_be_replayed_is_said_in_a_line(cli: Cli, in_file: list[str]
         in cli("replay", "orders.py", "--histories", "broken.history.json", code=2).err
     )
     assert cli("replay", "orders.py", "--function", "nobody-has-it", "-o", "table").out == "nothing to replay\n"
+
+
+def test_an_execution_becomes_a_test(cli: Cli, place: list[str]) -> None:
+    assert "order is changed.py:order and orders.py:order" in cli("execution", "to-test", "order/order-3", code=2).err
+    Path("changed.py").unlink()
+    written = cli("execution", "to-test", "order/order-3").out
+    assert "from orders import order" in written
+    assert "runner.mock_operation('reserve', returns='reserved')" in written
+    cli("execution", "to-test", "order/order-3", "tests/test_order.py", "--handler", "orders.py:order")
+    assert Path("tests/test_order.py").read_text() == written
+    cli("execution", "export", "order/order-3", "3.history.json")
+    assert cli("execution", "to-test", "3.history.json").out == written
+    assert "is RUNNING" in cli("execution", "to-test", "order/order-0", code=5).err
+    assert "there is no file no.py" in cli("execution", "to-test", "order/order-3", "--handler", "no.py", code=2).err

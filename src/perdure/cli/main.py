@@ -26,6 +26,7 @@ root = Group(
             "perdure.cli.replay:replay",
             "Would this code go on with stored executions? A gate for deployments.",
         ),
+        "debug": ("perdure.cli.debug:debug", "Go back to an event of an execution, and stop in the code there."),
         "execution": ("perdure.cli.execution:execution", "See, stop, hold, and remove executions."),
         "callback": ("perdure.cli.callback:callback", "See and answer what executions wait for."),
         "function": ("perdure.cli.function:function", "Deploy, list and remove functions of a server."),

@@ -2,11 +2,11 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any, TextIO
+from collections.abc import Iterator
+from typing import TextIO
 
 from perdure.cli.exits import CliError, Exit
-from perdure.worker.loading import NotLoaded, load_functions
+from perdure.worker.loading import Handlers, NotLoaded, load_functions
 
 
 @contextlib.contextmanager
@@ -17,9 +17,9 @@ def quiet_stdout() -> Iterator[TextIO]:
         yield stdout
 
 
-def loaded_functions(reference: str) -> dict[str, Callable[..., Any]]:
-    """The functions of `MODULE_OR_FILE[:HANDLER]`, by name. Raises CliError if they can't be had."""
+def handlers_of(reference: str) -> Handlers:
+    """The functions of `MODULE_OR_FILE[:HANDLER]`, and their module. Raises CliError if they can't be had."""
     try:
-        return load_functions(reference).functions
+        return load_functions(reference)
     except NotLoaded as error:
         raise CliError(str(error), Exit.USAGE, hint=error.hint, kind="HandlerNotLoaded") from error

@@ -66,7 +66,9 @@ class Service:
         self.why_waiting: Callable[[str], str | None] = lambda _target: None
         """Why an execution of a target has no place, where somebody knows."""
         self._loop = Loop(dispatcher, self.agenda, functions, home or Home(), self.owner)
-        self.ledger = Ledger(store, self.clock, ids or RandomIds(), terms or Terms(), self._loop.kept, hot)
+        self.ledger = Ledger(
+            store, self.clock, ids or RandomIds(), terms or Terms(), self._loop.kept, self._loop.unsure, hot
+        )
         self._starter = Starter(self.ledger, self._loop, functions)
         self._timekeeper = Timekeeper(self.ledger, self._loop, functions)
         self._loop.bind(self.ledger, self._starter.begin_child, self._timekeeper.looker.look)
@@ -98,6 +100,14 @@ class Service:
         Raises ExecutionAlreadyStarted if a name is taken with another input; then none is begun.
         """
         return self._starter.start(requests)
+
+    def fork(self, execution_id: str, operation_id: str, *, name: str | None = None) -> Started:
+        """Begin an execution with the past of another one, up to where an operation of that began, and let it go on.
+
+        Raises ResourceNotFound if there is no such execution, InvalidParameterValue if there is no such operation,
+        ExecutionAlreadyStarted if the name is taken.
+        """
+        return self._starter.fork(execution_id, operation_id, name)
 
     # --- handlers ------------------------------------------------------------------------------------------------
 

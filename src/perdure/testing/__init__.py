@@ -13,9 +13,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from perdure.sdk.strictness import strict as strict
     from perdure.testing.asynchronous import AsyncLocalRunner as AsyncLocalRunner
     from perdure.testing.backend import Backend as Backend, WallTimeout as WallTimeout
     from perdure.testing.clock import VirtualClock as VirtualClock
+    from perdure.testing.crashing.check import check_crashes as check_crashes
+    from perdure.testing.crashing.effects import Effects as Effects
+    from perdure.testing.crashing.report import CrashCheckFailed as CrashCheckFailed, CrashReport as CrashReport
     from perdure.testing.driving import ProcessDied as ProcessDied
     from perdure.testing.environment import UnknownVariableWarning as UnknownVariableWarning
     from perdure.testing.exceptions import (
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
         StepOperation as StepOperation,
         WaitOperation as WaitOperation,
     )
+    from perdure.testing.recorded import recorded_error as recorded_error, recorded_value as recorded_value
     from perdure.testing.remote import (
         DurableFunctionCloudTestRunner as DurableFunctionCloudTestRunner,
         RemoteRunner as RemoteRunner,
@@ -84,9 +89,13 @@ if TYPE_CHECKING:
     )
 
 _HOMES: Final = {
+    "perdure.sdk.strictness": ("strict",),
     "perdure.testing.backend": ("Backend", "WallTimeout"),
     "perdure.testing.clock": ("VirtualClock",),
     "perdure.testing.environment": ("UnknownVariableWarning",),
+    "perdure.testing.crashing.check": ("check_crashes",),
+    "perdure.testing.crashing.effects": ("Effects",),
+    "perdure.testing.crashing.report": ("CrashCheckFailed", "CrashReport"),
     "perdure.testing.exceptions": (
         "AmbiguousOperation",
         "DurableFunctionsLocalRunnerError",
@@ -99,6 +108,7 @@ _HOMES: Final = {
     "perdure.testing.facts": ("Facts", "InvocationRecord"),
     "perdure.testing.handles": ("CallbackHandle", "Execution"),
     "perdure.testing.histories": ("History", "load_history"),
+    "perdure.testing.recorded": ("recorded_error", "recorded_value"),
     "perdure.testing.replaying.judging": ("Divergence", "Verdict"),
     "perdure.testing.replaying.replayer": ("IncompatibleError", "ReplayResult", "ReplaySummary", "Replayer"),
     "perdure.testing.metering": ("Metering", "Prices"),

@@ -31,6 +31,10 @@ UNKNOWN: Final = "unknown"
 """In place of a function's name, where there are events and nothing else."""
 
 
+MARKERS: Final = frozenset({"Patch", "Version", "Timeout"})
+"""Sub types of steps that code asks for out of turn, and may stop asking for: they say which way it went."""
+
+
 class History(msgspec.Struct, frozen=True):
     """What is stored of one execution: what it is, and its events, the oldest first.
 

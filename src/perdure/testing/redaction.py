@@ -14,8 +14,7 @@ import msgspec
 from perdure.model.error import ErrorObject
 from perdure.model.event import ContextSucceeded, HistoryEvent, StepSucceeded
 from perdure.model.view import ExecutionView
-from perdure.testing.histories import History
-from perdure.testing.replaying.judging import MARKERS
+from perdure.testing.histories import MARKERS, History
 
 WORD: Final = "redacted"
 _MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(?P<zone>Z|[+-]\d\d:?\d\d)?")

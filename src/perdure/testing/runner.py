@@ -181,6 +181,10 @@ class Runner:
         """What becomes of the facts of an execution."""
         return self.result_class(facts)
 
+    def fork(self, execution: str, operation_id: str, name: str | None) -> str:
+        """Begin an execution with the past of another one; return its ARN."""
+        raise ValidationError(f"a {type(self).__name__} can't fork executions; a LocalRunner can")
+
     # --- callbacks -----------------------------------------------------------------------------------------------
 
     def auto_callback(self, name: str, answer: Any = None) -> Self:

@@ -60,7 +60,7 @@ class Asked(msgspec.Struct):
     terms: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-Ask = Callable[[Asked], None]
+Ask = Callable[[Asked, "AskedJournal"], None]
 
 
 class AskedJournal(Journal):
@@ -87,7 +87,7 @@ class AskedJournal(Journal):
             asked.terms = known.terms  # a branch that runs once more
         self.latest[scope] = known
         if self.told is not None:
-            self.told(known)
+            self.told(known, self)
         if self.renames and record is not None and (record.name or None) != name and record.type is kind:
             self.renamed.append(asked)
             name = record.name or None

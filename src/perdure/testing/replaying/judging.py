@@ -12,10 +12,9 @@ from perdure.model.word import Word
 from perdure.sdk.errors import error_object
 from perdure.sdk.invocation import InvocationStatus
 from perdure.sdk.scope import Scope
+from perdure.testing.histories import MARKERS
 from perdure.testing.replaying.asking import Asked, Rerun, Where, is_authors, places_after
 
-MARKERS: Final = frozenset({"Patch", "Version", "Timeout"})
-"""Sub types of what the code asks for out of turn, and may stop asking for."""
 BATCHES: Final = frozenset({"Map", "Parallel"})
 BRANCHES: Final = frozenset({"MapIteration", "ParallelBranch"})
 AROUND: Final = 3

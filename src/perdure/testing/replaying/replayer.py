@@ -28,13 +28,14 @@ from perdure.testing.histories import (
 from perdure.testing.replaying.asking import rerun
 from perdure.testing.replaying.judging import Difference, Divergence, Judge, Judgement, Verdict
 from perdure.testing.replaying.terms import changed_terms
+from perdure.testing.result import Result
 
 BOUNDARIES_MAX: Final = 32
 """Histories with more invocations are looked at after so many of them, the first and the last among these."""
 
 Handler = Callable[..., Any]
-HistoryLike = History | Facts | Mapping[str, Any] | Path | str
-"""What a history may be given as: read already, a result's facts, a JSON document, or the name of a file."""
+HistoryLike = History | Facts | Result | Mapping[str, Any] | Path | str
+"""What a history may be given as: read already, the Result of a test, a JSON document, or the name of a file."""
 
 
 class IncompatibleError(AssertionError):
@@ -287,8 +288,8 @@ def as_history(given: HistoryLike) -> History:
     """The history that is meant. Raises InvalidParameterValue if it is none, OSError if its file can't be read."""
     if isinstance(given, History):
         return given
-    if isinstance(given, Facts):
-        return history_of_facts(given)
+    if isinstance(given, (Facts, Result)):
+        return history_of_facts(given if isinstance(given, Facts) else given.facts)
     if isinstance(given, (str, Path)):
         return load_history(given)
     return read_history(given)
