@@ -72,7 +72,7 @@ def events_of(cli: Cli, execution: str) -> dict[tuple[str, str | None], int]:
 
 
 def test_it_stops_in_the_users_frame_with_the_stored_results_and_writes_nothing(cli: Cli, stored: None) -> None:
-    """[63]"""
+    """[T63]"""
     before = Path("perdure.db").read_bytes()
     at = events_of(cli, "order/one")["StepSucceeded", "reserve"]
     said = cli("debug", "order/one", "--at", str(at), "-o", "json").json
@@ -84,7 +84,7 @@ def test_it_stops_in_the_users_frame_with_the_stored_results_and_writes_nothing(
 
 
 def test_it_is_the_same_at_a_server_and_nothing_is_written_there(cli: Cli, stored: None) -> None:
-    """[63]"""
+    """[T63]"""
     with Node(open_store("sqlite:///perdure.db")) as node:
         before = cli("execution", "history", "order/one", "--endpoint", node.url, "-o", "json").json
         said = cli("debug", "order/one", "--at", "3", "-o", "json", "--endpoint", node.url).json
@@ -156,7 +156,7 @@ def prompted(cli: Cli, stored: None, monkeypatch: pytest.MonkeyPatch) -> Prompte
 
 
 def test_the_prompt_is_in_the_users_frame(prompted: Prompted) -> None:
-    """[63]"""
+    """[T63]"""
     said = prompted("p stock", "w", "ops", "q", arguments=("--at", "3"))
     assert "order/one at event 3" in said
     assert "{'stock': 7}" in said
@@ -165,7 +165,7 @@ def test_the_prompt_is_in_the_users_frame(prompted: Prompted) -> None:
 
 
 def test_the_prompt_goes_forward_and_backward_by_operation(prompted: Prompted) -> None:
-    """[63]"""
+    """[T63]"""
     said = prompted(
         "forward", "forward", "p paid", "bw 2", "p 'paid' in dir()", "goto 99", "fw x", "q", arguments=("--at", "3")
     )

@@ -96,7 +96,7 @@ def test_code_that_goes_on_with_everything_passes(cli: Cli, place: list[str]) ->
 
 
 def test_code_that_does_not_go_on_ends_with_exit_code_8(cli: Cli, place: list[str]) -> None:
-    """[62]"""
+    """[T62]"""
     said = cli("replay", "changed.py:order", "--status", "RUNNING", "-o", "json", code=8)
     (first, *_) = said.json["Results"]
     divergence = first["Divergence"]

@@ -1,5 +1,6 @@
 """A test that would hang ends instead, and says what it was waiting for."""
 
+import re
 import threading
 from datetime import UTC, datetime
 from typing import Any
@@ -28,8 +29,8 @@ def test_the_message_names_the_pending_operation_and_when_it_is_due() -> None:
         runner.run(wall_timeout=0.05)
     text = str(raised.value)
     assert "waiting for the execution to end" in text
-    assert "─ cool down  WAIT STARTED    due at 2027-03-01T13:00:00.000Z (in 1 h)" in text
-    assert "─ first      STEP SUCCEEDED" in text
+    assert re.search(r"cool down +WAIT STARTED +due at 2027-03-01T13:00:00.000Z \(in 1 h\)", text)
+    assert re.search(r"first +STEP SUCCEEDED", text)
     assert "the clock is frozen" in text
 
 
@@ -43,7 +44,7 @@ def test_the_message_has_the_ids_of_open_callbacks() -> None:
     with LocalRunner(asking, start_time=START) as runner, runner.clock.frozen():
         execution = runner.start()
         callback_id = execution.callback("approve").id
-        with pytest.raises(WallTimeout, match="─ approve  CALLBACK STARTED") as raised:
+        with pytest.raises(WallTimeout, match="approve  CALLBACK STARTED") as raised:
             execution.result(wall_timeout=0.05)
     assert callback_id in str(raised.value)
     assert "times out at 2027-03-01T12:05:00.000Z (in 5 min)" in str(raised.value)
@@ -60,7 +61,7 @@ def test_a_body_that_never_returns_is_named_after_the_wall_limit() -> None:
     with LocalRunner(stuck, wall_timeout=0.2) as runner:
         with pytest.raises(WallTimeout, match=r"waited 0.2 s \(wall_timeout\) in vain") as raised:
             runner.run()
-        assert "─ endless  STEP STARTED" in str(raised.value)
+        assert "endless  STEP STARTED" in str(raised.value)
         is_over.set()
 
 

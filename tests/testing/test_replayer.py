@@ -136,7 +136,7 @@ def gated_by_version(event: Any, context: DurableContext) -> str:
 
 @pytest.mark.parametrize("until_s", [0, 3_600, None])
 def test_unchanged_code_is_compatible_whether_the_execution_is_open_or_has_ended(until_s: float | None) -> None:
-    """[62]"""
+    """[T62]"""
     result = replayed(order, same, until_s=until_s)
     assert (result.verdict, result.divergence, list(result.warnings)) == (Verdict.COMPATIBLE, None, [])
     assert result.is_compatible
@@ -156,7 +156,7 @@ def test_unchanged_code_is_compatible_whether_the_execution_is_open_or_has_ended
 def test_the_first_divergence_is_shown_with_both_sides_and_the_line(
     new: Handler, difference: Difference, number: int, expected: str, actual: str | None
 ) -> None:
-    """[62]"""
+    """[T62]"""
     result = replayed(order, new)
     assert result.verdict is Verdict.INCOMPATIBLE
     found = result.divergence
@@ -177,12 +177,12 @@ def test_the_first_divergence_is_shown_with_both_sides_and_the_line(
 @pytest.mark.parametrize("new", [gated, gated_by_version])
 @pytest.mark.parametrize("until_s", [0, 3_600, None])
 def test_a_change_behind_a_version_gate_is_accepted(new: Handler, until_s: float | None) -> None:
-    """[62]"""
+    """[T62]"""
     assert replayed(order, new, until_s=until_s).verdict is Verdict.COMPATIBLE
 
 
 def test_a_change_is_found_at_the_boundary_where_it_first_shows() -> None:
-    """[62]"""
+    """[T62]"""
     result = replayed(order, without_the_wait)
     assert result.divergence is not None
     assert result.divergence.after_event < result.events
@@ -459,7 +459,7 @@ def test_what_is_no_durable_function_is_refused() -> None:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_any_program_is_compatible_with_its_own_history_wherever_it_stands(seed: int) -> None:
-    """[62]"""
+    """[T62]"""
     rng = random.Random(seed)
     program = durable_execution(name="program")(interpreter(Journalist()))
     local = Local(program, functions={"plain": lambda _event, _context: "plain"}, seed=seed)

@@ -16,9 +16,11 @@ from perdure.cli.moments import Moment
 from perdure.cli.output import Column, Fit, dumps, write_data, write_rows
 from perdure.cli.running import handlers_of, quiet_stdout
 from perdure.cli.settings import Command, Settings, settings
+from perdure.client.client import Client
 from perdure.client.errors import ApiError
 from perdure.execution import definition_of
-from perdure.model.execution import ENDED, ExecutionStatus
+from perdure.model.execution import ENDED, OPEN, ExecutionStatus
+from perdure.model.ids import LATEST
 from perdure.store.protocol import PAGE_MAX, Query
 from perdure.testing.histories import UNKNOWN, History, find_histories
 from perdure.testing.replaying.judging import Verdict
@@ -190,6 +192,29 @@ def _executions(
         if error.status not in (403, 404) or listed is None:
             raise
         yield from listed(function, status, since)
+
+
+def check_open(client: Client, function: str, reference: str) -> None:
+    """Raise CliError unless the executions that would go on with this code, when it is deployed, can do so.
+
+    Those are the open ones that run $LATEST: executions of a published version end on that.
+    """
+    from perdure.cli.server_desk import ServerDesk
+
+    with quiet_stdout():
+        (handler,) = _durable(reference).values()
+        found = _population(ServerDesk(client), [function], OPEN, None, None)
+        summary = Replayer(handler).replay_many(history for history in found if history.view.version == LATEST)
+    bad = summary.incompatible
+    if bad:
+        first = bad[0].divergence
+        raise CliError(
+            f"{function} was not deployed: {len(bad)} of {len(summary)} open executions can't go on with this code; "
+            f"{bad[0].label}: {first.message if first is not None else 'it differs'}",
+            Exit.DIVERGED,
+            hint="`perdure replay` shows them all; a change behind context.patched(…) would do",
+            kind="Incompatible",
+        )
 
 
 # --- what came of it ----------------------------------------------------------------------------------------------

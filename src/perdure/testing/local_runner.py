@@ -62,7 +62,8 @@ class LocalRunner(Runner):
     `limits` are the documented ones, "aws", with `max_operations` and `max_bytes`; `Limits(…)` of one's own; None for
     those of Perdure. `checkpoint_delay` is modelled time that each checkpoint takes. `page_bytes` is for other runners:
     here, an invocation gets its state whole. With `patch_time`, `time.time` and `datetime.now` tell the clock's time
-    while the runner is open.
+    while the runner is open. Runners that are given one `clock` are on it together, where one of them at a time runs
+    anything.
     """
 
     def __init__(
@@ -86,13 +87,14 @@ class LocalRunner(Runner):
         schedule_seed: int | None = None,
         patch_time: bool = False,
         region: str = "us-east-1",
+        clock: VirtualClock | None = None,
     ) -> None:
         super().__init__(wall_timeout)
         if page_bytes is not None and page_bytes < 1:
             raise ValidationError(f"page_bytes must be at least 1, not {page_bytes}")
         self._serdes = serdes
         self._handler = self._own(handler)
-        self.clock = VirtualClock(start_time, is_real=not skip_time)
+        self.clock = clock or VirtualClock(start_time, is_real=not skip_time)
         timeout_s = to_duration(execution_timeout, "execution_timeout").seconds
         self._config = DurableConfig(timeout_s or EXECUTION_TIMEOUT_S_MAX)
         self._invocation_timeout_s = (
@@ -106,7 +108,7 @@ class LocalRunner(Runner):
         self._region = region
         self._plan = Plan()
         self._plan.delay_s = checkpoint_delay
-        self._local: LocalBackend | None = None
+        self._local: Any = None
         self._functions: dict[str, tuple[Handler, DurableConfig | None]] = {}
         self._stepped: Execution | None = None
         self._is_closed = False
@@ -128,15 +130,19 @@ class LocalRunner(Runner):
         return definition.name
 
     @property
-    def backend(self) -> LocalBackend:
+    def backend(self) -> Any:
         if self._local is None:
             if self._is_closed:
                 raise ValidationError("this runner is closed; make another one")
             self._local = self._open(ACCOUNT)
         return self._local
 
-    def _open(self, account: str) -> LocalBackend:
-        local = LocalBackend(
+    def _backend_type(self) -> Callable[..., Any]:
+        """What makes the back-end."""
+        return LocalBackend
+
+    def _open(self, account: str) -> Any:
+        local = self._backend_type()(
             clock=self.clock,
             store=self._open_store(),
             plan=self._plan,
@@ -147,10 +153,14 @@ class LocalRunner(Runner):
             ids=SeededIds(self._seed) if self._store is None else RandomIds(),
             driver_of=self._driver_of(),
         )
+        self._put_functions(local)
+        return local
+
+    def _put_functions(self, local: Any) -> None:
+        """Have the back-end run the functions of this runner."""
         local.put(self.function, self._handler)
         for name, (handler, config) in self._functions.items():
             local.put(name, handler, config)
-        return local
 
     def _open_store(self) -> Store:
         if isinstance(self._store, str):
@@ -247,6 +257,9 @@ class LocalRunner(Runner):
     def finish(self, execution: str, *, raises: bool = False, wall_timeout: float | None = None) -> Any:
         self.backend.let_go(execution, is_last=True)
         return super().finish(execution, raises=raises, wall_timeout=wall_timeout)
+
+    def fork(self, execution: str, operation_id: str, name: str | None) -> str:
+        return self.backend.fork(execution, operation_id, name=name)
 
     def got(self, execution: str, callback_id: str) -> None:
         self.backend.got(execution, callback_id)

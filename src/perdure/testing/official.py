@@ -73,6 +73,16 @@ class DurableFunctionTestRunner(LocalRunner):
         self._limit_s = execution_timeout
         self._limits_s: dict[str, int] = {}
 
+    def _backend_type(self) -> Callable[..., Any]:
+        """As `--perdure-mode` says, if it says it: these tests are to run unchanged."""
+        from perdure.testing.modes import Mode, chosen
+
+        if chosen().mode is not Mode.SERVER:
+            return super()._backend_type()
+        from perdure.testing.server import ServerBackend
+
+        return ServerBackend
+
     @property
     def result_class(self) -> "type[DurableFunctionTestResult]":
         from perdure.testing.result import DurableFunctionTestResult
