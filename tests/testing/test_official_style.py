@@ -5,6 +5,7 @@ say what the official packages do; and here with their imports changed.
 """
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
@@ -60,19 +61,25 @@ each_test = pytest.mark.parametrize(
 
 
 @each_test
-def test_a_test_for_the_official_packages_passes_with_its_import_lines_changed(path: Path, name: str) -> None:
+def test_a_test_for_the_official_packages_passes_with_its_import_lines_changed(
+    path: Path, name: str, tmp_path: Path
+) -> None:
     """[T1]"""
-    test: Callable[[], None] = getattr(module(path), name)
-    test()
+    run(path, name, tmp_path)
+
+
+def run(path: Path, name: str, tmp_path: Path) -> None:
+    test: Callable[..., None] = getattr(module(path), name)
+    wants_folder = "tmp_path" in inspect.signature(test).parameters
+    test(**({"tmp_path": tmp_path} if wants_folder else {}))
 
 
 @each_test
-def test_it_passes_at_a_server_too(path: Path, name: str) -> None:
+def test_it_passes_at_a_server_too(path: Path, name: str, tmp_path: Path) -> None:
     """[T1] As with `--perdure-mode server`."""
-    test: Callable[[], None] = getattr(module(path), name)
     before = choose(Choice(mode=Mode.SERVER))
     try:
-        test()
+        run(path, name, tmp_path)
     finally:
         choose(before)
 
