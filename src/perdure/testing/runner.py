@@ -194,6 +194,11 @@ class Runner:
         self._answers[name] = answer
         return self
 
+    @property
+    def answered_callbacks(self) -> list[str]:
+        """The names of the callbacks that are answered by themselves."""
+        return list(self._answers)
+
     def answer_callbacks(self, execution: str) -> bool:
         """Answer what is to be answered by itself. True, for conditions to go on with."""
         if not self._answers:
