@@ -23,7 +23,7 @@ from perdure.testing.histories import (
     read_history,
     write_history,
 )
-from simulation.programs import Journalist, interpreter, random_program
+from support.programs import Journalist, interpreter, random_program
 from support.local import Local
 
 
