@@ -1,6 +1,7 @@
 """Runs a durable function in this process, and has happen to it what a test wants."""
 
 import random
+import threading
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
@@ -115,6 +116,7 @@ class LocalRunner(Runner):
         self._region = region
         self._plan = Plan()
         self._plan.delay_s = checkpoint_delay
+        self._lock = threading.Lock()
         self._local: Any = None
         self._functions: dict[str, tuple[Handler, DurableConfig | None]] = {}
         self._stepped: Execution | None = None
@@ -143,11 +145,16 @@ class LocalRunner(Runner):
 
     @property
     def backend(self) -> Any:
-        if self._local is None:
-            if self._is_closed:
-                raise ValidationError("this runner is closed; make another one")
-            self._local = self._open(ACCOUNT)
-        return self._local
+        return self._local or self._opened(ACCOUNT)
+
+    def _opened(self, account: str) -> Any:
+        """The backend, made now if this is the first call for it."""
+        with self._lock:
+            if self._local is None:
+                if self._is_closed:
+                    raise ValidationError("this runner is closed; make another one")
+                self._local = self._open(account)
+            return self._local
 
     def _backend_type(self) -> Callable[..., Any]:
         """What makes the back-end."""
@@ -337,8 +344,9 @@ class LocalRunner(Runner):
     # --- the end -------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        self._is_closed = True
-        local, self._local = self._local, None
+        with self._lock:
+            self._is_closed = True
+            local, self._local = self._local, None
         if local is not None:
             local.close()
         if self._patched is not None:

@@ -190,7 +190,7 @@ class DurableFunctionTestRunner(LocalRunner):
     def _at_home(self, account: str) -> Any:
         if self._local is None:
             self._account = account
-            self._local = self._open(account)
+            self._local = self._opened(account)
         elif account != self._account:
             raise ValidationError(
                 f"this runner's executions are in the account {self._account}, not {account}; make another runner"
