@@ -1,5 +1,6 @@
 """The runners under their official names: the same, with the official parameters, defaults and raw results."""
 
+import itertools
 import json
 import re
 import time
@@ -179,13 +180,21 @@ class DurableFunctionTestRunner(LocalRunner):
         execution = self.begin(
             function_name,
             None if raw is not None else input,
-            name=execution_name,
+            name=self._free(function_name, execution_name),
             tenant_id=tenant_id,
             raw_input=how.get("raw_input", raw),
             execution_timeout=_modelled(limit_s, skip_time=not self.clock.is_real),
         )
         self._limits_s[execution] = limit_s
         return execution
+
+    def _free(self, function: str, name: str) -> str:
+        """The name, or one with a number after it: as officially, every run is an execution of its own in its store."""
+        store = self._store
+        if store is None or isinstance(store, str) or store.find(function, name) is None:
+            return name
+        numbered = (f"{name}-{number}" for number in itertools.count(2))
+        return next(free for free in numbered if store.find(function, free) is None)
 
     def _at_home(self, account: str) -> Any:
         if self._local is None:
