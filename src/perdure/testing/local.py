@@ -230,6 +230,10 @@ class LocalBackend:
         execution_id = id_of(arn) if arn is not None else None
         self.pace.until(is_true, wall_s=wall_s, complain=complain, execution_id=execution_id, settles=settles)
 
+    def first_due(self) -> tuple[int, str] | None:
+        """What is due first, the end of an execution not left out: the moment, and the execution."""
+        return next(iter(self.service.agenda.entries()), None)
+
     def got(self, arn: str, callback_id: str) -> None:
         """Whoever asks knows a callback, and may answer it."""
         self.pace.got(id_of(arn), callback_id)
