@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast
 
 from perdure.exceptions import DurableCancelledError, InvalidStateError
+from perdure.sdk.identity import operation_id
 
 if TYPE_CHECKING:
     import asyncio
@@ -35,7 +36,12 @@ class Settled(Generic[T]):
 
 
 class Promise(Generic[T_co]):
-    """An operation and, once it has one, its outcome. `number` counts the outcomes of its context in their order."""
+    """An operation and, once it has one, its outcome. `number` counts the outcomes of its context in their order.
+
+    `place` is that of the operation, where it is not the latest of its context.
+    """
+
+    place: str | None = None
 
     def __init__(self, begun: "Begun[T_co]", scope: "Scope", call: str) -> None:
         frame = sys._getframe(1)
@@ -47,6 +53,7 @@ class Promise(Generic[T_co]):
         self.number = 0
         self._begun: Begun[T_co] | None = begun
         self._scope = scope
+        self._turn = scope.counter
         self._value: T_co | None = None
         self._error: BaseException | None = None
         self._listeners: list[Any] = []
@@ -58,6 +65,15 @@ class Promise(Generic[T_co]):
         """Somebody has asked for it."""
         if self._scope.unused is not None:
             self._scope.unused.pop(self, None)
+
+    def _run_beside(self) -> None:
+        """It begins to run beside its context, which does not know its end before it has asked for it."""
+        scope = self._scope
+        if self.place is None:
+            self.place = operation_id(scope.prefix, self._turn)
+        if scope.beside is None:
+            scope.beside = set()
+        scope.beside.add(self.place)
 
     def settle(self, value: Any, error: BaseException | None) -> None:
         """Give it its outcome; the first one counts."""
@@ -120,6 +136,7 @@ class DurableFuture(Promise[T_co]):
     def start(self, *, light: bool) -> None:
         """Begin to run it; `light` says that it never runs anything of the author's, and needs no thread."""
         assert self._begun is not None
+        self._run_beside()
         self.unit = self._driver.start(self._scope, self, self._begun, light=light)
 
     def result(self) -> T_co:
@@ -127,6 +144,7 @@ class DurableFuture(Promise[T_co]):
         self.use()
         if not self.is_settled:
             self._run(lambda: self._driver.settle([self], lambda: self.is_settled))
+        self._driver.asked_for(self._scope, self.place)
         return self.value
 
     @property
@@ -174,6 +192,7 @@ class AsyncDurableFuture(Promise[T_co]):
         """Begin to run it beside the caller."""
         if self._task is None and not self._is_running and not self.is_settled:
             self._is_running = True
+            self._run_beside()
             self._task = self._driver.spawn(self._drive())
         return self
 
@@ -185,6 +204,7 @@ class AsyncDurableFuture(Promise[T_co]):
                 yield from self._drive().__await__()
             else:
                 yield from self._driver.settle([self], lambda: self.is_settled).__await__()
+        self._driver.asked_for(self._scope, self.place)
         return self.value
 
     async def _drive(self) -> None:
@@ -204,6 +224,7 @@ class AsyncDurableFuture(Promise[T_co]):
         self.use()
         if not self.is_settled:
             raise InvalidStateError(f"{self.call} has not ended; await it")
+        self._driver.asked_for(self._scope, self.place)
         return self.value
 
     def exception(self) -> BaseException | None:

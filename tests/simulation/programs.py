@@ -1,198 +1,193 @@
-"""Random programs: trees of operations, as JSON, that a handler interprets.
+"""Random programs: trees of operations as JSON, which a handler interprets and the oracle judges.
 
-What a program returns depends on nothing but the program, so that a run with faults must return what one without does.
+An operation is a dictionary: `do` says which it is, the rest how. Most programs have one to four operations; now and
+then there is a big tree.
 """
 
 import random
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
-from perdure import (
-    ChildContextError,
-    CompletionConfig,
-    DurableContext,
-    InvokeError,
-    MapConfig,
-    NestingType,
-    RetryDecision,
-    StepConfig,
-    StepContext,
-    StepError,
-    StepSemantics,
-    WaitForConditionConfig,
-    fixed_wait,
-)
+Operation = dict[str, Any]
+Program = list[Operation]
 
-Program = list[dict[str, Any]]
+DEPTH_MAX: Final = 3
+ALWAYS: Final = 99
+"""So often fails what never succeeds."""
 
-
-def random_program(rng: random.Random, depth: int = 0) -> Program:
-    """One to five operations, some of them with operations of their own."""
-    return [_random_operation(rng, depth, number) for number in range(rng.randint(1, 5 if depth == 0 else 3))]
+_LEAVES: Final = [
+    ("step", 46),
+    ("wait", 7),
+    ("condition", 4),
+    ("callback", 5),
+    ("wait_for_callback", 4),
+    ("call", 4),
+    ("marker", 2),
+    ("race", 3),
+]
+_NESTED: Final = [("child", 7), ("map", 4), ("parallel", 4), ("invoke", 6), ("saga", 3), ("timeout", 3), ("futures", 3)]
 
 
-def _random_operation(rng: random.Random, depth: int, number: int) -> dict[str, Any]:
-    kinds = ["step"] * 5 + ["wait", "wait", "callback", "condition", "plain", "failing"]
-    if depth < 2:
-        kinds += ["child", "child", "invoke"]
-    if depth < 1:
-        kinds += ["map", "first"]
-    kind = rng.choice(kinds)
-    operation: dict[str, Any] = {"kind": kind, "name": f"{kind}-{number}"}
-    match kind:
-        case "step":
-            operation["failures"] = rng.choice([0, 0, 0, 1, 2])
-            operation["once"] = rng.random() < 0.3
-        case "wait":
-            operation["seconds"] = rng.choice([1, 2, 30, 3_600])
-        case "condition":
-            operation["polls"] = rng.randint(1, 3)
-        case "child" | "invoke":
-            operation["body"] = random_program(rng, depth + 1)
-        case "map":
-            operation["bodies"] = [random_program(rng, depth + 1) for _ in range(rng.randint(0, 3))]
-            operation["flat"] = rng.random() < 0.4
-        case "first":
-            operation["bodies"] = [random_program(rng, depth + 1) for _ in range(rng.randint(1, 2))]
-    return operation
+class Author:
+    """Writes programs. `rng` is all that they depend on."""
 
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self._leaves = [kind for kind, weight in _LEAVES for _ in range(weight)]
+        self._all = self._leaves + [kind for kind, weight in _NESTED for _ in range(weight)]
+        self._left = 0
 
-def outcome_of(program: Program) -> list[Any]:
-    """What a program returns."""
-    results: list[Any] = []
-    for operation in program:
-        match operation["kind"]:
-            case "step":
-                results.append(f"{operation['name']} done at attempt {operation['failures'] + 1}")
-            case "wait":
-                results.append("waited")
-            case "callback":
-                results.append("answered")
-            case "condition":
-                results.append(operation["polls"])
-            case "plain":
-                results.append("plain")
-            case "failing":
-                results.append("failed as it should")
-            case "child" | "invoke":
-                results.append(outcome_of(operation["body"]))
-            case "map":
-                results.append([outcome_of(body) for body in operation["bodies"]])
-            case "first":
-                results.append([outcome_of(operation["bodies"][0])])
-    return results
+    def program(self) -> Program:
+        """A program for an execution that somebody starts."""
+        rng = self.rng
+        is_big = rng.random() < 0.012
+        self._left = 60 if is_big else 9
+        count = rng.randint(5, 14) if is_big else rng.choice([1, 1, 1, 1, 1, 2, 2, 2, 3, 4])
+        made = self._some(count, 0)
+        if rng.random() < 0.02:
+            made.append({"do": "again", "body": self._some(1, 2)})
+        return made
 
+    def _some(self, count: int, depth: int) -> Program:
+        return [self._one(depth) for _ in range(count)]
 
-class Journalist:
-    """Told by the bodies of all executions what happens in them; survives every crash."""
+    def _body(self, depth: int) -> Program:
+        return self._some(self.rng.choice([1, 1, 2] if self._left > 0 else [1]), depth)
 
-    def body_starts(self, execution: str, path: str, attempt: int, *, once: bool) -> None: ...
-    def body_ends(self, execution: str, path: str, attempt: int) -> None: ...
-    def value_seen(self, execution: str, path: str, value: Any) -> None: ...
-    def wait_begins(self, execution: str, path: str, seconds: int) -> None: ...
-    def wait_over(self, execution: str, path: str) -> None: ...
+    def _bodies(self, depth: int) -> list[Program]:
+        rng = self.rng
+        count = rng.choice([0, 1, 2, 2, 3, 3] if self._left < 20 else [2, 3, 5, 9, 16])
+        return [self._body(depth) for _ in range(count)]
 
+    def _one(self, depth: int) -> Operation:
+        rng = self.rng
+        self._left -= 1
+        kinds = self._all if depth < DEPTH_MAX and self._left > 0 else self._leaves
+        kind = kinds[int(rng.random() * len(kinds))]
+        made: Operation = {"do": kind}
+        getattr(self, f"_{kind}")(made, depth + 1)
+        return made
 
-def interpreter(journalist: Journalist) -> Callable[[Any, DurableContext], Any]:
-    """The handler that runs programs."""
+    # --- leaves ------------------------------------------------------------------------------------------------
 
-    def handler(event: Any, context: DurableContext) -> Any:
-        execution = context.execution_context.durable_execution_arn.rpartition("/")[2]
-        return _run(journalist, execution, context, event, "")
+    def _step(self, made: Operation, _depth: int) -> None:
+        rng = self.rng
+        chance = rng.random()
+        if chance > 0.6:
+            made["fails"] = 1 if chance < 0.9 else 2 if chance < 0.95 else ALWAYS
+            made["attempts"] = rng.choice([1, 2, 3])
+        if rng.random() < 0.3:
+            made["once"] = True
+        if rng.random() < 0.04:
+            made["timeout"] = rng.choice(["kept", "exceeded"])
+        if rng.random() < 0.05:
+            made["bytes"] = rng.choice([300, 5_000, 60_000])
 
-    return handler
+    def _wait(self, made: Operation, _depth: int) -> None:
+        made["seconds"] = self.rng.choice([1, 1, 2, 5, 30, 3_600, 90_000])
 
+    def _condition(self, made: Operation, _depth: int) -> None:
+        rng = self.rng
+        made["polls"] = rng.choice([1, 1, 2, 3])
+        made["seconds"] = rng.choice([1, 2, 60])
+        if rng.random() < 0.15:
+            made["raises"] = rng.randint(1, 2)
 
-def _run(journalist: Journalist, execution: str, context: DurableContext, program: Program, place: str) -> list[Any]:
-    results: list[Any] = []
-    for number, operation in enumerate(program):
-        path = f"{place}/{number}-{operation['name']}"
-        value = _run_one(journalist, execution, context, operation, path)
-        journalist.value_seen(execution, path, value)
-        results.append(value)
-    return results
+    def _callback(self, made: Operation, depth: int) -> None:
+        self._answers(made)
+        if self.rng.random() < 0.4:
+            made["between"] = self._some(1, DEPTH_MAX)
 
+    def _wait_for_callback(self, made: Operation, _depth: int) -> None:
+        self._answers(made)
+        chance = self.rng.random()
+        if chance < 0.2:
+            made["submitter_fails"] = 1 if chance < 0.13 else ALWAYS
 
-def _run_one(
-    journalist: Journalist, execution: str, context: DurableContext, operation: dict[str, Any], path: str
-) -> Any:
-    name = operation["name"]
-    match operation["kind"]:
-        case "step":
-            once = operation["once"]
+    def _answers(self, made: Operation) -> None:
+        """What becomes of a callback: who says what, how long after its id has been handed out."""
+        rng = self.rng
+        answers: list[list[Any]] = []
+        if rng.random() < 0.25:
+            made["timeout_s"] = rng.choice([1, 5, 60, 600])
+        if rng.random() < 0.15:
+            made["heartbeat_s"] = rng.choice([2, 20])
+            answers += [[rng.choice([500, 1_500, 19_000]), "heartbeat"] for _ in range(rng.randint(0, 3))]
+        is_answered = not ("timeout_s" in made or "heartbeat_s" in made) or rng.random() < 0.6
+        for _ in range(rng.choice([1, 1, 1, 2, 3]) if is_answered else 0):
+            answers.append([rng.choice([0, 0, 1, 700, 4_000, 30_000]), rng.choice(["yes", "yes", "yes", "no"])])
+        made["answers"] = answers
 
-            def body(step: StepContext) -> str:
-                journalist.body_starts(execution, path, step.attempt, once=once)
-                # An interrupted at-most-once attempt counts as a failed one: the attempts that fail on purpose are
-                # counted by the journalist's world, not by the number of the attempt.
-                if _fails(journalist, execution, path, operation["failures"]):
-                    raise ValueError(f"attempt {step.attempt} fails on purpose")
-                journalist.body_ends(execution, path, step.attempt)
-                return f"{name} done at attempt {operation['failures'] + 1}"
+    def _call(self, made: Operation, _depth: int) -> None:
+        if self.rng.random() < 0.3:
+            made["fails"] = True
 
-            semantics = StepSemantics.AT_MOST_ONCE_PER_RETRY if once else StepSemantics.AT_LEAST_ONCE_PER_RETRY
-            return context.step(body, name=name, config=StepConfig(_patiently, semantics))
-        case "failing":
-            try:
-                context.step(_always_failing, name=name, config=StepConfig(lambda _e, _n: RetryDecision.no_retry()))
-            except StepError:
-                return "failed as it should"
-        case "wait":
-            journalist.wait_begins(execution, path, operation["seconds"])
-            context.wait(operation["seconds"], name=name)
-            journalist.wait_over(execution, path)
-            return "waited"
-        case "callback":
-            return context.wait_for_callback(lambda _callback_id: None, name=name)
-        case "condition":
-            polls = operation["polls"]
-            strategy = fixed_wait(lambda state: state < polls, delay=2)
-            return context.wait_for_condition(lambda state: state + 1, WaitForConditionConfig(strategy, 0), name=name)
-        case "plain":
-            return context.invoke("plain", name=name)
-        case "child":
-            try:
-                return context.run_in_child_context(
-                    lambda child: _run(journalist, execution, child, operation["body"], path), name=name
-                )
-            except ChildContextError as error:
-                return f"unexpected: {error}"
-        case "map" | "first":
-            # One branch after the other, in the thread of the handler: more would run in an order of their own.
-            flat = operation.get("flat", False)
-            is_first = operation["kind"] == "first"
-            config = MapConfig(
-                max_concurrency=1,
-                completion_config=CompletionConfig.first_successful() if is_first else CompletionConfig(),
-                nesting_type=NestingType.FLAT if flat else NestingType.NESTED,
-            )
-            result = context.map(
-                operation["bodies"],
-                lambda branch, body, index: _run(journalist, execution, branch, body, f"{path}/{index}"),
-                name=name,
-                config=config,
-            )
-            result.throw_if_error()
-            return result.get_results()
-        case "invoke":
-            try:
-                return context.invoke("program", operation["body"], name=name)
-            except InvokeError as error:
-                return f"unexpected: {error}"
-    raise AssertionError(operation)
+    def _marker(self, made: Operation, _depth: int) -> None:
+        made["kind"] = self.rng.choice(["patched", "version", "now", "uuid"])
 
+    def _race(self, made: Operation, _depth: int) -> None:
+        """A callback against a wait: either may win, and the one that did has done so for good."""
+        self._answers(made)
+        made["seconds"] = self.rng.choice([1, 2, 10])
 
-def _fails(journalist: Journalist, execution: str, path: str, failures: int) -> bool:
-    counted: dict[tuple[str, str], int] = journalist.__dict__.setdefault("failed_on_purpose", {})
-    if counted.get((execution, path), 0) >= failures:
-        return False
-    counted[execution, path] = counted.get((execution, path), 0) + 1
-    return True
+    # --- with operations inside ----------------------------------------------------------------------------------
 
+    def _child(self, made: Operation, depth: int) -> None:
+        rng = self.rng
+        made["body"] = self._body(depth)
+        if rng.random() < 0.25:
+            made["virtual"] = True
+        if rng.random() < 0.15:
+            made["raises"] = True
+        if rng.random() < 0.03:
+            made["bytes"] = 300_000
 
-def _patiently(_error: Exception, attempts_made: int) -> RetryDecision:
-    return RetryDecision.retry(1) if attempts_made < 60 else RetryDecision.no_retry()
+    def _invoke(self, made: Operation, depth: int) -> None:
+        made["body"] = self._body(depth)
+        rng = self.rng
+        if rng.random() < 0.15:
+            made["raises"] = True
+        if rng.random() < 0.12:
+            made["short"] = True
 
+    def _map(self, made: Operation, depth: int) -> None:
+        rng = self.rng
+        made["bodies"] = self._bodies(depth)
+        count = len(made["bodies"])
+        made["failing"] = [number for number in range(count) if rng.random() < 0.2]
+        made["at_once"] = rng.choice([1, 1, 2, None])
+        made["flat"] = rng.random() < 0.35
+        made["until"] = rng.choice(
+            [
+                ["all_completed", 0],
+                ["all_completed", 0],
+                ["all_successful", 0],
+                ["first_successful", 0] if count else ["default", 0],
+                ["min_successful", max(1, count - 1)] if count else ["default", 0],
+                ["tolerated_count", 1],
+                ["tolerated_percentage", 40],
+                ["default", 0],
+                ["predicate", rng.randint(1, 3)],
+            ]
+        )
 
-def _always_failing(_: StepContext) -> None:
-    raise RuntimeError("as it should")
+    _parallel = _map
+
+    def _saga(self, made: Operation, depth: int) -> None:
+        rng = self.rng
+        made["body"] = [self._bare_step() for _ in range(rng.randint(1, 3))]
+        made["raises"] = rng.random() < 0.6
+
+    def _bare_step(self) -> Operation:
+        made: Operation = {"do": "step"}
+        self._step(made, 0)
+        made.pop("fails", None)
+        return made
+
+    def _timeout(self, made: Operation, depth: int) -> None:
+        made["seconds"] = self.rng.choice([1, 3, 30])
+        made["body"] = [self._one(DEPTH_MAX)]
+
+    def _futures(self, made: Operation, depth: int) -> None:
+        rng = self.rng
+        made["bodies"] = [self._body(depth) for _ in range(rng.randint(1, 3))]
+        made["how"] = rng.choice(["gather", "all", "settled", "any", "race", "completed"])

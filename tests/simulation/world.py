@@ -1,474 +1,560 @@
-"""A deterministic world: nodes, a store they share, a clock, operators, and all that can go wrong, from one seed.
+"""A deterministic world: nodes, a store they share, a clock, clients and operators, and all that can go wrong, from one
+plan.
 
-One thread does it all. Nodes run one invocation at a time to its end; what happens "meanwhile" (another node's tick, an
-operator's command, an answered callback, a clock that moves) happens inside the calls that they make to the store.
+One thread does it all. A node runs one invocation at a time to its end; what happens "meanwhile" (another node's work,
+an answered callback, a clock that moves) happens inside the calls that it makes, wherever a fault says so.
 """
 
+import heapq
 import json
 import random
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
-from perdure.engine.terms import RetryPolicy, Terms
-from perdure.execution import definition_of, durable_execution
+from perdure.execution import durable_execution
 from perdure.model.error import (
     CallbackTimeout,
     ErrorObject,
+    ExecutionAlreadyStarted,
     ResourceConflict,
     ResourceNotFound,
     ServiceError,
     StoreError,
 )
-from perdure.model.execution import ENDED, DurableConfig, ExecutionRow, ExecutionStatus
+from perdure.model.execution import ENDED, DurableConfig, ExecutionStatus
 from perdure.model.ids import Home
 from perdure.service.functions import LoadedFunctions
-from perdure.service.invocation import Call
 from perdure.service.service import Service
 from perdure.service.starting import StartRequest
-from perdure.store.memory import MemoryStore
-from perdure.store.protocol import Change, Commit, Due, Lease, Page, Query, Record
-from perdure.worker.client import InProcessClient
-from perdure.worker.handlers import answer_call, run_and_end
-from simulation.programs import Journalist, Program, interpreter, outcome_of, random_program
+from simulation.faults import BODY, Died, Faults, FaultyClient, RecordingStore, Vanished
+from simulation.interpreter import Interpreter, Teller
+from simulation.journals import Violation
+from simulation.nodes import Node
+from simulation.oracle import CallbackFacts, Facts, Oracle
+from simulation.plans import Plan
+from simulation.programs import Operation
+from simulation.timing import TIME
 from support.ids import SeededIds
-from support.local import ManualClock, Queue
 
-LEASE_MS = 30_000
-TERMS = Terms(retries=RetryPolicy(quarantine_after=10**6))
+__all__ = ["Violation", "World"]
 
-
-class Died(BaseException):
-    """The node is dead from here on."""
-
-
-class Violation(AssertionError):
-    """Something happened that must never happen."""
+T0: Final = 1_000_000_000_000
+LEASE_MS: Final = 30_000
+FAR_MS: Final = 10 * 86_400_000
+"""Nothing that a program waits for takes so long: who sleeps longer waits for an operator, or has been forgotten."""
+SHORT_S: Final = 5
 
 
-class FaultyStore:
-    """One node's way to the shared store: slow, forgetful, mortal."""
+class World(Teller):
+    """All of it. `run` plays the plan with its faults, then without until all is at rest, and judges what has happened.
 
-    def __init__(self, world: "World", real: MemoryStore) -> None:
-        self._world = world
-        self._real = real
-        self.is_dead = False
+    Raises Violation, with `self.faults.struck` as what went wrong before.
+    """
 
-    @property
-    def lease_ms(self) -> int | None:
-        return self._real.lease_ms
-
-    @property
-    def secret(self) -> bytes:
-        return self._real.secret
-
-    def _call(self, call: Callable[[], Any], *, writes: bool = False) -> Any:
-        """Do it, unless the world has other plans, before or after."""
-        if self.is_dead:
-            raise Died
-        world, rng = self._world, self._world.rng
-        faults = world.faults
-        if rng.random() < faults * 0.3:
-            self.is_dead = True
-            raise Died
-        if rng.random() < faults:
-            world.count("store refused")
-            raise StoreError("the store is away")
-        if rng.random() < faults * 3:
-            world.meanwhile()
-        answer = call()
-        if rng.random() < faults * 0.3:
-            world.count("died after a call")
-            self.is_dead = True
-            raise Died
-        if writes and rng.random() < faults:
-            world.count("reply lost")
-            raise StoreError("the reply was lost")
-        return answer
-
-    def append(self, commits: Sequence[Commit]) -> list[bool]:
-        answer: list[bool] = self._call(lambda: self._real.append(commits), writes=True)
-        return answer
-
-    def append_soon(self, commits: Sequence[Commit], told: Callable[[list[bool] | StoreError], None]) -> None:
-        answer: list[bool] | StoreError
-        try:
-            answer = self.append(commits)
-        except StoreError as error:
-            answer = error
-        told(answer)
-
-    def read(self, execution_id: str, after_seq: int = 0, limit: int | None = None) -> list[bytes]:
-        answer: list[bytes] = self._call(lambda: self._real.read(execution_id, after_seq, limit))
-        return answer
-
-    def read_many(self, execution_ids: Sequence[str]) -> dict[str, list[bytes]]:
-        answer: dict[str, list[bytes]] = self._call(lambda: self._real.read_many(execution_ids))
-        return answer
-
-    def change(self, changes: Sequence[Change]) -> bool:
-        answer: bool = self._call(lambda: self._real.change(changes), writes=True)
-        return answer
-
-    def record(self, kind: str, key: str) -> Record | None:
-        answer: Record | None = self._call(lambda: self._real.record(kind, key))
-        return answer
-
-    def records(
-        self, kind: str, *, prefix: str = "", after: str | None = None, limit: int = 100, is_reversed: bool = False
-    ) -> list[Record]:
-        read = self._real.records
-        answer: list[Record] = self._call(
-            lambda: read(kind, prefix=prefix, after=after, limit=limit, is_reversed=is_reversed)
-        )
-        return answer
-
-    def records_version(self, kind: str) -> int:
-        answer: int = self._call(lambda: self._real.records_version(kind))
-        return answer
-
-    def row(self, execution_id: str) -> ExecutionRow | None:
-        answer: ExecutionRow | None = self._call(lambda: self._real.row(execution_id))
-        return answer
-
-    def find(self, function: str, name: str) -> str | None:
-        answer: str | None = self._call(lambda: self._real.find(function, name))
-        return answer
-
-    def search(self, query: Query) -> Page:
-        answer: Page = self._call(lambda: self._real.search(query))
-        return answer
-
-    def due(self, until_ms: int, functions: Sequence[str] | None, limit: int) -> list[Due]:
-        answer: list[Due] = self._call(lambda: self._real.due(until_ms, functions, limit))
-        return answer
-
-    def renew(self, leases: Sequence[Lease]) -> list[bool]:
-        answer: list[bool] = self._call(lambda: self._real.renew(leases), writes=True)
-        return answer
-
-    def open_callbacks(self, now_ms: int, after: str | None, limit: int) -> Page:
-        answer: Page = self._call(lambda: self._real.open_callbacks(now_ms, after, limit))
-        return answer
-
-    def expired(self, now_ms: int, limit: int) -> list[str]:
-        answer: list[str] = self._call(lambda: self._real.expired(now_ms, limit))
-        return answer
-
-    def delete(self, execution_ids: Sequence[str]) -> None:
-        self._call(lambda: self._real.delete(execution_ids), writes=True)
-
-    def listen(self, changed: Callable[[str], None]) -> None:
-        """Nobody tells anybody anything: what is not needed must not be missed."""
-
-    def close(self) -> None:
-        """The shared store stays open."""
-
-
-class Node:
-    """A process: a service with its memory, and the invocations that it has been given."""
-
-    def __init__(self, world: "World", name: str) -> None:
-        self.world = world
-        self.name = name
-        self.store = FaultyStore(world, world.store)
-        self.queue = Queue(places=world.rng.choice([1, 3, 50]))
-        self.service = Service(
-            self.store,
-            world.functions,
-            self.queue,
-            clock=world.clock,
-            ids=world.ids,
-            terms=TERMS,
-            owner=name,
-        )
-
-    def tick(self) -> None:
-        try:
-            self.service.tick()
-        except ServiceError:
-            self.world.count("tick failed")
-
-    def run_one(self) -> None:
-        """Run one of the invocations that wait here, to its end or the node's."""
-        work = self.queue.work.popleft()
-        handler = self.world.handlers[work.function]
-        if isinstance(work, Call):
-            answer_call(work, handler)
-            return
-        self.world.count("invocations")
-        definition = definition_of(handler)
-        assert definition is not None
-        self.world.running.append(self)
-        try:
-            run_and_end(work, definition, InProcessClient(self.service, work))
-        except ServiceError:
-            self.world.count("end refused")
-        finally:
-            self.world.running.pop()
-        if self.store.is_dead:
-            raise Died
-
-
-class World(Journalist):
-    """All of it. `run` goes on until every program has ended, then without faults to be sure that they can."""
-
-    def __init__(self, seed: int, *, nodes: int, faults: float, programs: int) -> None:
-        self.seed = seed
-        self.rng = random.Random(seed)
-        self.faults = 0.0
-        self.clock = ManualClock()
-        self.ids = SeededIds(seed)
-        self.store = MemoryStore(lease_ms=LEASE_MS if nodes > 1 else None, secret=b"s" * 32)
-        program = durable_execution(name="program")(interpreter(self))
-        self.handlers: dict[str, Callable[..., Any]] = {"program": program, "plain": lambda _event, _context: "plain"}
-        configs = {
-            "program": DurableConfig(retention_days=1_000),
-            "plain": None,
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.rng = random.Random(plan.seed)
+        self.schedule = random.Random(plan.seed ^ 0x5CED)
+        self.now = T0
+        self.slack_ms = 2 * plan.skew_ms
+        self.commits = 0
+        self.faults = Faults(plan.seed, plan.rate, plan.kinds, plan.faults)
+        self.counts: dict[str, int] = {"invocations": 0, "calls": 0, "executions": 0, "deaths": 0}
+        self.ids = SeededIds(plan.seed)
+        self.is_remote = plan.is_remote
+        self.store = self.make_store(LEASE_MS if plan.is_shared else None)
+        self.oracle = Oracle(self)
+        handler = durable_execution(name="program")(self.handle)
+        self.handlers: dict[str, Callable[..., Any]] = {
+            "program": handler,
+            "short": durable_execution(name="short")(self.handle),
+            "plain": lambda event, _context: f"plain {event}",
+            "refusing": _refuse,
         }
-        self.functions = LoadedFunctions(configs, Home())
-        self.counts: dict[str, int] = {}
-        self.running: list[Node] = []
-        self.busy: list[Node] = []
-        """Nodes that are in the middle of something: one thread can't enter them a second time."""
+        self.functions = LoadedFunctions(
+            {
+                "program": DurableConfig(retention_days=plan.retention_days),
+                "short": DurableConfig(execution_timeout_s=SHORT_S, retention_days=plan.retention_days),
+                "plain": None,
+                "refusing": None,
+            },
+            Home(),
+        )
+        self.running: list[FaultyClient] = []
         self.depth = 0
-        self.node_number = 0
-        self.nodes = [self._new_node() for _ in range(nodes)]
-        self.started: dict[tuple[str, str, int], int] = {}
-        self.returned: dict[tuple[str, str], Any] = {}
-        self.begun: dict[tuple[str, str], int] = {}
-        self.ends: dict[str, tuple[str, Any]] = {}
-        self.programs: dict[str, Program] = {}
-        self.stopped: set[str] = set()
-        self._start(programs)
-        self.faults = faults
+        self._events: list[tuple[int, int, Callable[[], None]]] = []
+        self._event_number = 0
+        self._callbacks: dict[str, CallbackFacts] = {}
+        self._names: dict[str, str] = {}
+        self._node_number = 0
+        self.nodes = [self._new_node() for _ in range(plan.nodes)]
+        self.desk = Node(self, "desk", places=0, skew_ms=0)
+        self.is_exact = plan.nodes == 1 and not plan.rate and plan.faults is None
+        for number, _ in enumerate(plan.programs):
+            self._plan_program(number)
+
+    def make_store(self, lease_ms: int | None) -> RecordingStore:
+        return RecordingStore(self, lease_ms)
 
     def _new_node(self) -> Node:
-        self.node_number += 1
-        return Node(self, f"node-{self.node_number}")
-
-    def _start(self, programs: int) -> None:
-        requests = []
-        made = [random_program(self.rng) for _ in range(programs)]
-        for number, program in enumerate(made):
-            requests.append(StartRequest(function="program", input=json.dumps(program), name=f"p-{number}"))
-        for started, program in zip(self.nodes[0].service.start(requests), made, strict=True):
-            self.programs[started.execution_id] = program
+        self._node_number += 1
+        rng = self.rng
+        skew_ms = rng.randint(-self.plan.skew_ms, self.plan.skew_ms) if self.plan.skew_ms else 0
+        return Node(self, f"node-{self._node_number}", places=rng.choice([1, 3, 50]), skew_ms=skew_ms)
 
     def count(self, what: str) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1
 
+    @property
+    def epoch(self) -> int:
+        """Which invocation of its execution runs right now."""
+        return self.running[-1].epoch if self.running else 0
+
+    # --- what is planned -----------------------------------------------------------------------------------------
+
+    def later(self, delay_ms: int, act: Callable[[], None]) -> None:
+        self._event_number += 1
+        heapq.heappush(self._events, (self.now + delay_ms, self._event_number, act))
+
+    def _plan_program(self, number: int) -> None:
+        planned = self.plan.programs[number]
+        for at_ms in planned.starts_ms:
+            self.later(at_ms, lambda: self._start(number))
+
+    def _start(self, number: int) -> None:
+        planned = self.plan.programs[number]
+        name = f"p-{number}"
+        event = {"ops": planned.operations, "raises": planned.raises}
+        config = DurableConfig(
+            retention_days=self.plan.retention_days,
+            **({"execution_timeout_s": planned.timeout_s} if planned.timeout_s else {}),
+        )
+        request = StartRequest(function="program", input=json.dumps(event), name=name, config=config)
+
+        def start(service: Service) -> None:
+            started = service.start([request])[0]
+            execution = started.execution_id
+            before = self._names.get(name)
+            if before is None:
+                self._names[name] = execution
+                for delay_ms, what in planned.orders:
+                    self.later(delay_ms, lambda what=what: self._order(execution, what))
+            elif before != execution and before not in self.store.gone:
+                raise Violation(f"the name {name} is that of {before}, and of {execution}")
+            if self.store.length(execution) == 0 and execution not in self.store.gone:
+                raise Violation(f"{execution} was started, and it is not on disk")
+            self._promise(execution, "started")
+
+        self._ask(start, lambda: self._start(number))
+
+    def _promise(self, execution: str, what: str) -> None:
+        facts = self.oracle.executions.get(execution)
+        if facts is not None and what != "started":
+            facts.promises.append((self.commits, what))
+
+    def _ask(self, ask: Callable[[Service], None], again: Callable[[], None]) -> None:
+        """Have somebody ask a service. Who got no answer asks again."""
+        doors = self.nodes if self.is_exact else [*self.nodes, self.desk]
+        nodes = [node for node in doors if not node.store.busy and not node.store.is_dead]
+        if not nodes:
+            self.later(1, again)
+            return
+        node = nodes[int(self.rng.random() * len(nodes))]
+        try:
+            self._let(node, lambda: ask(node.service))
+        except StoreError:
+            self.later(1_000, again)
+        if node.store.is_dead:
+            self.later(1_000, again)
+
+    def _order(self, execution: str, what: str) -> None:
+        """What an operator does to an execution."""
+
+        def order(service: Service) -> None:
+            try:
+                match what:
+                    case "pause":
+                        service.pause(execution, "just so")
+                        self._promise(execution, "paused")
+                    case "resume":
+                        service.resume(execution)
+                    case "stop":
+                        service.stop(execution, ErrorObject("enough"))
+                        self._promise(execution, "ended")
+                    case "delete":
+                        service.delete(execution)
+                        self._promise(execution, "deleted")
+                    case "twice":
+                        self._start_otherwise(service, execution)
+                    case _:
+                        view = service.get(execution)
+                        list(service.all_events(execution))
+                        if view.status in ENDED:
+                            self._promise(execution, "ended")
+            except (ResourceConflict, ResourceNotFound):
+                return
+            self.count(f"order: {what}")
+
+        self._ask(order, lambda: self._order(execution, what))
+
+    def _start_otherwise(self, service: Service, execution: str) -> None:
+        """A name that is taken can't begin anything else."""
+        name = next(name for name, known in self._names.items() if known == execution)
+        if execution in self.store.gone:
+            return
+        try:
+            service.start([StartRequest(function="program", input='{"ops": [], "no": 1}', name=name)])
+        except ExecutionAlreadyStarted:
+            return
+        if execution not in self.store.gone:
+            raise Violation(f"the name {name} was taken, and something else has begun under it")
+
+    # --- callbacks -----------------------------------------------------------------------------------------------
+
+    def handed_out(self, facts: Facts, path: str, callback_id: str, operation: Operation) -> None:
+        known = facts.callbacks.get(path)
+        if known is not None:
+            if self._callbacks.get(callback_id) is not known:
+                raise Violation(f"the callback {path} has a second id: {callback_id}")
+            return
+        callback = facts.callbacks[path] = self._callbacks[callback_id] = CallbackFacts(facts.execution, path)
+        for number, (delay_ms, what) in enumerate(operation["answers"]):
+            self.later(delay_ms, lambda text=f"{what} {path} {number}": self._answer(callback_id, callback, text))
+
+    def _answer(self, callback_id: str, callback: CallbackFacts, text: str) -> None:
+        what = text.partition(" ")[0]
+
+        def answer(service: Service) -> None:
+            said = "no" if what == "no" else text
+            try:
+                if what == "heartbeat":
+                    service.heartbeat_callback(callback_id)
+                    return
+                callback.maybe.append(said)
+                if what == "no":
+                    service.fail_callback(callback_id, ErrorObject(text, "Refused"))
+                else:
+                    service.succeed_callback(callback_id, text)
+            except (CallbackTimeout, ResourceNotFound) as error:
+                if isinstance(error, ResourceNotFound) and callback.execution not in self.store.gone:
+                    raise Violation(f"the callback of {callback.path} is not known: {error}") from error
+                self.count("answers refused")
+                if what != "heartbeat":
+                    callback.maybe.remove(said)
+                    callback.refused.append(said)
+                return
+            callback.was_accepted(said, text, self.commits)
+            self.count("answers taken")
+
+        self._ask(answer, lambda: self._answer(callback_id, callback, text))
+
     # --- what the bodies tell ------------------------------------------------------------------------------------
 
-    def _may_die(self) -> None:
-        """A crash in the middle of the author's code."""
-        if self.running and self.rng.random() < self.faults * 0.5:
-            self.count("died in a body")
-            self.running[-1].store.is_dead = True
-            raise Died
+    def handle(self, event: Any, context: Any) -> Any:
+        facts = self.oracle.facts_of(self.running[-1].execution_id, event)
+        return Interpreter(self, facts).run(context, event)
 
-    def body_starts(self, execution: str, path: str, attempt: int, *, once: bool) -> None:
-        if (execution, path) in self.returned:
-            raise Violation(f"{path} ran again after it had returned {self.returned[execution, path]!r}")
-        key = (execution, path, attempt)
-        self.started[key] = self.started.get(key, 0) + 1
-        if once and self.started[key] > 1:
-            raise Violation(f"{path} was started twice in its attempt {attempt}, and it is at most once")
-        self._may_die()
+    def body(self, facts: Facts, path: str, attempt: int, *, once: bool) -> None:
+        facts.body(path, attempt, once=once)
+        self.body_ends(facts, path)
 
-    def body_ends(self, execution: str, path: str, attempt: int) -> None:
-        self._may_die()
+    def body_ends(self, facts: Facts, path: str) -> None:
+        faults = self.faults
+        faults.point += 1
+        if faults.point < faults.next:
+            return
+        struck = faults.strike(BODY)
+        if struck is None or not self.running:
+            return
+        kind, rng = struck
+        self.count(kind)
+        client = self.running[-1]
+        match kind:
+            case "meanwhile":
+                self.meanwhile(rng)
+                client.check_alive()
+            case "died in a body":
+                client.node.store.die()
+            case "exit":
+                raise SystemExit(rng.choice([0, 1, 137]))
+            case "slow":
+                self.now += rng.choice([10, 1_000, 8_000, 45_000, 1_000_000])
+            case "declared lost":
+                self.declare_lost(client)
+            case _:
+                self.vanish(client, rng)
 
-    def value_seen(self, execution: str, path: str, value: Any) -> None:
-        before = self.returned.setdefault((execution, path), value)
-        if before != value:
-            raise Violation(f"{path} returned {before!r} and later {value!r}")
+    def pass_time(self, seconds: float) -> None:
+        self.now += int(seconds * 1000)
 
-    def wait_begins(self, execution: str, path: str, seconds: int) -> None:
-        self.begun.setdefault((execution, path), self.clock.now + seconds * 1000)
+    def now_ms(self) -> int:
+        """The clock of whoever runs now."""
+        return self.running[-1].node.clock.now_ms() if self.running else self.now
 
-    def wait_over(self, execution: str, path: str) -> None:
-        if self.clock.now < self.begun[execution, path]:
-            raise Violation(f"{path} was over {self.begun[execution, path] - self.clock.now} ms early")
+    def vanish(self, client: FaultyClient, rng: random.Random) -> None:
+        """The worker is gone; some time later the service is told."""
+        client.is_gone = True
+        delay_ms = rng.choice([0, 10, 5_000, 60_000])
+        self.later(delay_ms, lambda: self.declare_lost(client))
+        raise Vanished
+
+    def declare_lost(self, client: FaultyClient) -> None:
+        """The dispatcher says that an invocation will not answer any more. It may go on, and not know."""
+        node = client.node
+        if client.is_lost or node.store.is_dead:
+            return
+        if node.store.busy:
+            self.later(10, lambda: self.declare_lost(client))
+            return
+        client.is_lost = True
+        invocation = client.invocation
+        error = ErrorObject("it took too long", "Sandbox.Timedout")
+
+        def lose() -> None:
+            node.queue.release(f"{invocation.function}:{invocation.version}")
+            node.service.lose_invocation(invocation, error)
+            node.service.fill_places()
+
+        self._let(node, lose)
+        if client in self.running:
+            client.check_alive()
 
     # --- what happens meanwhile ----------------------------------------------------------------------------------
 
-    def meanwhile(self) -> None:
-        """Somebody else does something while a call to the store is under way."""
-        if self.depth > 1:
+    def meanwhile(self, rng: random.Random) -> None:
+        """Others do something while somebody waits for a call, or is in the middle of a body."""
+        if self.depth > 2:
             return
         self.depth += 1
         try:
-            others = [node for node in self.nodes if node not in self.busy and not node.store.is_dead]
-            if others and self.rng.random() < 0.6:
-                self._survive(self.rng.choice(others), lambda node: node.tick())
-            else:
-                self.act_from_outside()
+            for _ in range(rng.choice([1, 1, 2, 3, 8])):
+                self._one_thing(rng)
         finally:
             self.depth -= 1
 
-    def act_from_outside(self) -> None:
-        """Time passes, callbacks are answered, operators meddle."""
-        choice = self.rng.random()
-        if choice < 0.4:
-            self.clock.now += self.rng.choice([1, 200, 1_000, 5_000, 40_000])
-        elif choice < 0.75:
-            self.answer_a_callback()
+    def _one_thing(self, rng: random.Random) -> None:
+        chance = rng.random()
+        if chance < 0.25:
+            self.now += rng.choice([1, 1, 200, 1_000, 5_000, 40_000])
+        elif chance < 0.3 and self.plan.skew_ms:
+            self._clock_back(rng)
+        elif chance < 0.5 and self._events:
+            self.now = max(self.now, self._events[0][0])
+            self._happen()
         else:
-            self.operate()
-
-    def operator(self) -> Service:
-        """A process of its own that looks, and appends, and does not run anything."""
-        return Service(
-            self.store, self.functions, Queue(places=0), clock=self.clock, ids=self.ids, terms=TERMS, owner="operator"
-        )
-
-    def answer_a_callback(self) -> None:
-        operator = self.operator()
-        opened = operator.open_callbacks()
-        if not opened:
-            return
-        callback = self.rng.choice(opened)
-        operator.succeed_callback(callback.callback_id, "answered")
-        self.count("callbacks answered")
-        if self.rng.random() < 0.3:
-            try:
-                operator.succeed_callback(callback.callback_id, "answered again")
-            except CallbackTimeout:
-                self.count("second answers refused")
+            nodes = [node for node in self.nodes if not node.store.busy and not node.store.is_dead]
+            if not nodes:
+                return
+            node = nodes[int(rng.random() * len(nodes))]
+            if node.queue.work and chance < 0.85:
+                self.act(node, node.run_one)
             else:
-                raise Violation("a callback was completed twice")
+                self.act(node, node.tick)
 
-    def operate(self) -> None:
-        operator = self.operator()
-        running = self.store.search(Query(now_ms=self.clock.now, statuses=_OPEN, limit=1000)).rows
-        if not running:
+    def _clock_back(self, rng: random.Random) -> None:
+        back_ms = rng.choice([1, 100, 1_500])
+        self.now -= back_ms
+        self.slack_ms += back_ms
+        self.count("clock back")
+
+    def freeze(self, rng: random.Random) -> None:
+        """A node stands still in the middle of a call, for longer than its leases last; the others go on."""
+        if self.depth > 2:
             return
-        row = self.rng.choice(running)
+        self.depth += 1
         try:
-            if row.status in (ExecutionStatus.PAUSED, ExecutionStatus.PAUSING):
-                operator.resume(row.execution_id)
-                self.count("resumed")
-            elif self.rng.random() < 0.85:
-                operator.pause(row.execution_id, "just so")
-                self.count("paused")
-            elif self.rng.random() < 0.1 and row.parent is None:
-                operator.stop(row.execution_id, ErrorObject("enough"))
-                self.stopped.add(row.execution_id)
-                self.count("stopped")
-        except (ResourceConflict, ResourceNotFound):
-            pass
+            self.now += rng.choice([LEASE_MS // 2, LEASE_MS + 5_000])
+            for _ in range(rng.randint(2, 12)):
+                self._turn()
+        finally:
+            self.depth -= 1
 
     # --- running -------------------------------------------------------------------------------------------------
 
-    def _survive(self, node: Node, act: Callable[[Node], None]) -> None:
-        """Let a node act; if it dies of it, another one takes its place."""
-        self.busy.append(node)
+    def _let(self, node: Node, act: Callable[[], None]) -> None:
+        """Let a node act for somebody else; if it dies of it, another one takes its place."""
         try:
-            act(node)
+            if node.store.is_troubled and not node.store.is_dead:
+                node.store.flush()
+            act()
         except Died:
-            self.count("deaths")
-            if node in self.nodes:
-                self.nodes[self.nodes.index(node)] = self._new_node()
-        finally:
-            self.busy.remove(node)
-
-    def turn(self) -> None:
-        """One thing happens."""
-        node = self.rng.choice(self.nodes)
-        choice = self.rng.random()
+            pass
         if node.store.is_dead:
-            self._survive(node, _die)
-        elif node.queue.work and choice < 0.7:
-            self._survive(node, lambda node: node.run_one())
-        elif choice < 0.8:
-            self._survive(node, lambda node: node.tick())
-        elif choice < 0.82 and self.faults:
-            self._survive(node, _die)
-        else:
-            self.act_from_outside()
-        if self.rng.random() < 0.2:
-            self.check()
+            self._replace(node)
 
-    def run(self, turns: int = 3_000) -> None:
-        """Until all programs have ended; the second half without faults and meddling, and then they must."""
+    def act(self, node: Node, act: Callable[[], None]) -> None:
+        """The same for what it does by itself: what the service raises is its own affair."""
+        try:
+            self._let(node, act)
+        except ServiceError:
+            self.count("refused by the service")
+
+    def _replace(self, node: Node) -> None:
+        if node in self.nodes:
+            self.counts["deaths"] += 1
+            self.nodes[self.nodes.index(node)] = self._new_node()
+        elif node is self.desk:
+            self.desk = Node(self, "desk", places=0, skew_ms=0)
+
+    def _happen(self) -> None:
+        """The next of what is planned happens."""
+        _, _, act = heapq.heappop(self._events)
+        act()
+
+    def _turn(self) -> bool:
+        """One thing happens; False if nothing can before time passes."""
+        rng = self.rng.random
+        nodes = [node for node in self.nodes if not node.store.busy and not node.store.is_dead]
+        working = [node for node in nodes if node.queue.work]
+        chance = rng()
+        if working and chance < 0.8:
+            node = working[int(rng() * len(working))]
+            if chance < 0.1 and len(node.queue.work) > 1:
+                node.queue.work.rotate(1)
+            self.act(node, node.run_one)
+            return True
+        if self._events and self._events[0][0] <= self.now:
+            self._happen()
+            return True
+        due = [node for node in nodes if node.next_tick_at() <= self.now]
+        if due:
+            node = due[int(rng() * len(due))]
+            self.act(node, node.tick)
+            return True
+        if working:
+            node = working[0]
+            self.act(node, node.run_one)
+            return True
+        return False
+
+    def run(self) -> None:
+        with TIME.of(self):
+            self.play()
+            self.finish()
+            self.judge()
+
+    def play(self) -> None:
+        """With all that goes wrong, until everything has ended or there have been too many turns."""
+        for _ in range(60 + 60 * len(self.plan.programs)):
+            if not self._turn() and not self._rest():
+                break
+
+    def finish(self) -> None:
+        """Without faults: everything comes to its end."""
+        self.faults.stop()
+        for node in self.nodes:
+            node.store.heal()
+        self.desk.store.heal()
+        turns = 20_000 + 500 * len(self.store.logs)
         for _ in range(turns):
-            if self.is_over():
-                break
-            self.turn()
-        self.faults = 0.0
-        for _ in range(20_000):
-            if self.is_over():
-                break
-            self.finish_turn()
+            if not self._turn() and not self._rest():
+                return
+        raise Violation(f"after {turns} turns without faults there is no rest: {self._open()[:3]}")
+
+    def _rest(self) -> bool:
+        """Nothing can happen now: let time pass until something can; False if nothing ever will."""
+        first = self.store.first_wake
+        at_ms = self._events[0][0] if self._events else None
+        if first is None:
+            if at_ms is None:
+                return False
+        elif first[0] > self.now:
+            at_ms = first[0] if at_ms is None else min(at_ms, first[0])
         else:
-            raise Violation(f"these executions never ended: {self.open_executions()}")
-        self.check()
-        self.check_ends()
+            self._check_overdue(first)
+            ticks = min(node.next_tick_at() for node in self.nodes)
+            at_ms = ticks if at_ms is None else min(at_ms, ticks)
+        assert at_ms is not None
+        if at_ms - self.now > FAR_MS:
+            self._help()
+            return True
+        self.now = max(at_ms, self.now + 1)
+        return True
 
-    def finish_turn(self) -> None:
-        """Bring things to their end: run what can run, answer what waits, resume what is paused, let time pass."""
-        for node in list(self.nodes):
-            while node.queue.work and not node.store.is_dead:
-                self._survive(node, lambda node: node.run_one())
-            self._survive(node, lambda node: node.tick())
-        if any(node.queue.work for node in self.nodes):
-            return
-        operator = self.operator()
-        for row in self.store.search(Query(now_ms=self.clock.now, statuses=_PAUSED, limit=1000)).rows:
-            operator.resume(row.execution_id)
-        self.answer_a_callback()
-        next_ms = min(node.service.next_tick_ms() for node in self.nodes)
-        self.clock.now = max(self.clock.now + 100, next_ms)
+    def _check_overdue(self, first: tuple[int, str]) -> None:
+        if self.is_exact and first[0] < self.now:
+            raise Violation(f"{first[1]} was to be looked at at {first[0]}, it is {self.now}, and nobody does")
 
-    def open_executions(self) -> list[ExecutionRow]:
-        return list(self.store.search(Query(now_ms=self.clock.now, statuses=_OPEN, limit=1000)).rows)
+    def _open(self) -> list[Any]:
+        return [row for row in self.store._rows.values() if row.status not in ENDED]
 
-    def is_over(self) -> bool:
-        return not self.open_executions()
+    def _help(self) -> None:
+        """What sleeps now waits for somebody: resume what is paused, answer what is asked; else it is forgotten."""
+        helped = False
+        for row in self._open():
+            if row.status in (ExecutionStatus.PAUSED, ExecutionStatus.PAUSING):
+                self._order(row.execution_id, "resume")
+                helped = True
+        for callback_id, callback in self._callbacks.items():
+            if not helped and self._is_asked(callback):
+                self._answer(callback_id, callback, "yes at last")
+                helped = True
+        if not helped:
+            asleep = [(row.execution_id, row.status, row.waiting_on, row.wake_at_ms) for row in self._open()]
+            raise Violation(f"these wait for nothing: {asleep[:4]}")
+
+    def _is_asked(self, callback: CallbackFacts) -> bool:
+        """Whether somebody still waits for an answer."""
+        if callback.accepted is not None or self.store.length(callback.execution) == 0:
+            return False
+        row = self.store._rows[callback.execution]
+        return row.status not in ENDED and row.open_callbacks > 0
 
     # --- what must be true ---------------------------------------------------------------------------------------
 
-    def check(self) -> None:
-        """An end is an end; nobody is invoked twice at a time."""
-        for row in self.store.search(Query(now_ms=self.clock.now, limit=1000)).rows:
-            if row.status in ENDED:
-                view = self.operator().get(row.execution_id)
-                end = (view.status, view.result)
-                if self.ends.setdefault(row.execution_id, end) != end:
-                    raise Violation(f"{row.execution_id} ended as {self.ends[row.execution_id]} and later as {end}")
+    def judge(self) -> None:
+        store, oracle = self.store, self.oracle
+        for node in self.nodes:
+            if node.queue.taken:
+                raise Violation(f"{node.queue.taken} places of {node.name} are taken, and nothing runs")
+        for execution, rows in store._journals.items():
+            oracle.judge(
+                execution, rows, store.logs[execution], store.leases.get(execution, ()), store._rows[execution]
+            )
+        for execution, (rows, log, _) in store.gone.items():
+            reading = oracle.judge(execution, rows, log, store.leases.get(execution, ()), None)
+            self._check_gone(execution, reading)
+        oracle.judge_links()
+        for reading in oracle.readings.values():
+            self.counts["executions"] += bool(reading.ended_at)
+        self._check_sample()
 
-    def check_ends(self) -> None:
-        """Every program has returned what it returns without faults, and every history is whole."""
-        operator = self.operator()
-        for execution_id, program in self.programs.items():
-            view = operator.get(execution_id)
-            if execution_id in self.stopped:
-                if view.status not in (ExecutionStatus.STOPPED, ExecutionStatus.SUCCEEDED):
-                    raise Violation(f"a stopped execution is {view.status}")
-            elif view.status is not ExecutionStatus.SUCCEEDED or json.loads(view.result or "null") != outcome_of(
-                program
-            ):
-                raise Violation(f"{view.status} {view.error} {view.result} instead of {outcome_of(program)}")
-            self.check_history(operator, execution_id)
+    def _check_gone(self, execution: str, reading: Any) -> None:
+        if not reading.ended_at or reading.owes_parent:
+            raise Violation(f"{execution} was removed, and it had not ended, or its parent had not been told")
 
-    def check_history(self, operator: Service, execution_id: str) -> None:
-        numbers: list[int] = []
-        types: list[str] = []
-        marker: str | None = None
-        while True:
-            page = operator.history(execution_id, marker=marker, limit=7)
-            numbers += [event.event_id for event in page.events]
-            types += [event.type for event in page.events]
-            marker = page.marker
-            if marker is None:
-                break
-        if numbers != list(range(1, len(numbers) + 1)) or types[0] != "ExecutionStarted":
-            raise Violation(f"the history of {execution_id} has gaps: {numbers}")
-
-
-_PAUSED = (ExecutionStatus.PAUSED, ExecutionStatus.PAUSING)
-_OPEN = (ExecutionStatus.RUNNING, *_PAUSED)
+    def _check_sample(self) -> None:
+        """Some executions as operators see them: their history without gaps, their counters, what is in memory."""
+        ids = list(self.store._rows)
+        for _ in range(min(2, len(ids))):
+            execution = ids[int(self.rng.random() * len(ids))]
+            reading = self.oracle.readings[execution]
+            service = self.desk.service
+            try:
+                view = service.get(execution)
+            except ResourceNotFound:
+                continue
+            numbers: list[int] = []
+            marker: str | None = None
+            while True:
+                page = service.history(execution, marker=marker, limit=7)
+                numbers += [event.event_id for event in page.events]
+                marker = page.marker
+                if marker is None:
+                    break
+            if numbers != list(range(1, reading.shown + 1)):
+                raise Violation(f"the history of {execution} has gaps: {numbers}, of {reading.shown} events")
+            if view.status is not reading.status or view.operations != reading.metered:
+                raise Violation(f"{execution} is shown as {view.status} with {view.operations} operations counted")
+            _check_operations(execution, service, reading)
 
 
-def _die(_node: Node) -> None:
-    raise Died
+def _check_operations(execution: str, service: Service, reading: Any) -> None:
+    for operation in service.operations(execution):
+        read = reading.operations[operation.id]
+        if operation.is_terminal != read.is_over or (read.is_over and operation.status != read.status):
+            raise Violation(f"{operation.id} of {execution} is shown {operation.status}, and it is {read.status}")
+
+
+def _refuse(_event: Any, _context: Any) -> Any:
+    raise ValueError("on purpose")

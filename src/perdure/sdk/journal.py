@@ -18,6 +18,10 @@ Begun = Callable[[], Coroutine[Any, Any, T]]
 """An operation that has its place. Every call runs it, over what is recorded of it by then."""
 
 
+VIRTUAL_DEPTH_MAX: Final = 8
+"""So deep may virtual contexts, of which nothing is recorded themselves, begin with one another in a replay."""
+
+
 class Journal:
     """The records of one execution, by operation id.
 
@@ -62,7 +66,7 @@ class Journal:
         """The same for one that takes no turn: a new one does not end the replay of those that do."""
         is_replaying = scope.is_replaying
         begun = self.begin_at(place, scope, kind, sub_type, name)
-        if is_replaying and operation_id(scope.prefix, scope.counter + 1) in self.records:
+        if is_replaying and self._is_recorded_from(operation_id(scope.prefix, scope.counter + 1)):
             scope.is_replaying = True
         return begun
 
@@ -89,15 +93,40 @@ class Journal:
             self.divergence = self.divergence or divergence
             raise
 
-    def passed(self, scope: Scope, ended_id: str) -> None:
-        """An operation of `scope` has ended: the replay is over if the next one is not recorded."""
-        scope.last_id = ended_id
+    def passed(self, scope: Scope, ended_id: str | None) -> None:
+        """An operation of `scope` has ended, None if nothing of it is recorded: the replay is over if nothing of the
+        next one is."""
+        if ended_id is not None and (scope.beside is None or ended_id not in scope.beside):
+            scope.last_id = ended_id
         if scope.is_replaying:
             number = scope.counter + 1
             next_id = operation_id(scope.prefix, number)
             scope.upcoming = (number, next_id)
-            if next_id not in self.records:
-                scope.is_replaying = False
+            scope.is_replaying = self._is_recorded_from(next_id)
+
+    def asked_for(self, scope: Scope, place: str | None) -> None:
+        """The context has asked for the outcome of an operation that ran beside it: now it may know when that ended."""
+        record = self.records.get(place or "")
+        if record is None or record.end_ms is None:
+            return
+        last = self.records.get(scope.last_id or "")
+        if last is None or (last.end_ms or last.start_ms) < record.end_ms:
+            scope.last_id = place
+
+    def begins(self, place: str) -> bool:
+        """Whether the first operation of the context at this place is recorded."""
+        return self._is_recorded_from(operation_id(place, 1))
+
+    def _is_recorded_from(self, place: str) -> bool:
+        """Whether there is a record at this place, or, if a virtual context may be there, of the first thing in it."""
+        records = self.records
+        if place in records:
+            return True
+        for _ in range(VIRTUAL_DEPTH_MAX):
+            place = operation_id(place, 1)
+            if place in records:
+                return True
+        return False
 
     def expect(self, update: OperationUpdate) -> None:
         """Take in an update that is on its way: code that runs again in this invocation finds what it has done."""

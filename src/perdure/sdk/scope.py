@@ -13,11 +13,13 @@ class Scope:
     the thread or task that runs the context's function; None while nobody does. `suspended` is set once the context
     can't go on in this invocation, `is_closed` once it has recorded its end. `last_id` is the operation that ended
     last, `chances` counts what was drawn by chance, `keys` are the ids that the author gave, `timeouts` are those of
-    the blocks that are open, the innermost last. `unused` are the futures made in it that nobody has asked for;
+    the blocks that are open, the innermost last. `beside` are the operations that were started and not waited for at
+    once. `unused` are the futures made in it that nobody has asked for;
     `group` runs those that were started, in threads.
     """
 
     __slots__ = (
+        "beside",
         "chances",
         "counter",
         "group",
@@ -63,6 +65,7 @@ class Scope:
         self.chances = 0
         self.keys: set[str] | None = None
         self.last_id: str | None = None
+        self.beside: set[str] | None = None
         self.owner: object = None
         self.upcoming: tuple[int, str] | None = None
         self.suspended: SuspendExecution | None = None

@@ -1,8 +1,9 @@
 """When somebody must look at which execution: the near future in memory, the rest on disk.
 
 `covered_until_ms` is how far ahead the store has been scanned: what is due until then is here, what is due later need
-not be. So a million sleeping executions cost nothing but the few that are due soon. Executions that could go on but
-find no free place wait in `ready`, for each target (`function:version`) first come, first served.
+not be. So a million sleeping executions cost nothing but the few that are due soon. `next_scan_ms` is when to scan
+again, which is before then. Executions that could go on but find no free place wait in `ready`, for each target
+(`function:version`) first come, first served.
 """
 
 import heapq
@@ -13,7 +14,10 @@ from typing import Final
 
 HORIZON_MS: Final = 60_000
 SIZE_MAX: Final = 50_000
-"""So many executions are held in memory at the most (about 150 bytes each); a scan that finds more sees less far."""
+"""So many executions are taken from the store into memory (about 150 bytes each); if more are due, it sees less far."""
+
+PAUSE_MS: Final = 1_000
+"""Between two scans while there is more to be looked at than there is memory for."""
 
 
 class Agenda:
@@ -23,6 +27,7 @@ class Agenda:
         self.horizon_ms = horizon_ms
         self.size_max = size_max
         self.covered_until_ms = -1
+        self.next_scan_ms = -1
         self._lock = threading.RLock()
         self._heap: list[tuple[int, str]] = []
         self._at: dict[str, tuple[int, str]] = {}
@@ -35,6 +40,13 @@ class Agenda:
         """Look at this execution at `at_ms`, and not at the moment that was scheduled before."""
         with self._lock:
             self._schedule(execution_id, target, at_ms)
+
+    def look_by(self, execution_id: str, target: str, at_ms: int) -> None:
+        """Look at this execution at `at_ms` at the latest."""
+        with self._lock:
+            before = self._at.get(execution_id)
+            if before is None or at_ms < before[0]:
+                self._schedule(execution_id, target, at_ms)
 
     def _schedule(self, execution_id: str, target: str, at_ms: int | None) -> None:
         before = self._at.get(execution_id)
@@ -50,18 +62,28 @@ class Agenda:
         if is_first:
             self.earlier.notify_all()
 
-    def cover(self, found: Iterable[tuple[str, str, int]], until_ms: int) -> None:
+    @property
+    def room(self) -> int:
+        """How many executions more may be taken from the store."""
+        return max(0, self.size_max - len(self._at))
+
+    @property
+    def known(self) -> int:
+        """How many executions are here, of which a scan need not tell."""
+        return len(self._at) + len(self._is_ready)
+
+    def cover(self, found: Iterable[tuple[str, str, int]], until_ms: int, now_ms: int) -> None:
         """Take in what a scan of the store has found to be due until `until_ms`."""
         with self._lock:
-            self.covered_until_ms = max(self.covered_until_ms, until_ms)
+            self.covered_until_ms = covered_ms = max(self.covered_until_ms, until_ms)
+            before = len(self._at)
             for execution_id, target, at_ms in found:
                 if execution_id not in self._at and execution_id not in self._is_ready:
                     self._schedule(execution_id, target, at_ms)
-
-    def forget_from(self, at_ms: int) -> None:
-        """The memory is full: what is due from `at_ms` on has to be found by another scan."""
-        with self._lock:
-            self.covered_until_ms = min(self.covered_until_ms, at_ms)
+            if covered_ms > now_ms:
+                self.next_scan_ms = min(covered_ms, max((now_ms + covered_ms) // 2, now_ms + PAUSE_MS))
+            else:
+                self.next_scan_ms = now_ms if len(self._at) > before else now_ms + PAUSE_MS
 
     def pop_due(self, now_ms: int, limit: int) -> list[tuple[str, str]]:
         """The executions that are due, with their targets; they are on the agenda no more."""
@@ -82,8 +104,7 @@ class Agenda:
             heap = self._heap
             while heap and self._at.get(heap[0][1], (None,))[0] != heap[0][0]:
                 heapq.heappop(heap)
-            scan_at_ms = self.covered_until_ms - self.horizon_ms // 2
-            return min(heap[0][0], scan_at_ms) if heap else scan_at_ms
+            return min(heap[0][0], self.next_scan_ms) if heap else self.next_scan_ms
 
     def entries(self) -> Iterator[tuple[int, str]]:
         """Every moment with its execution, earliest first, as they are when this is called."""
@@ -103,6 +124,7 @@ class Agenda:
                 return
             if len(self._is_ready) >= self.size_max:
                 self.covered_until_ms = min(self.covered_until_ms, now_ms - 1)
+                self.next_scan_ms = min(self.next_scan_ms, now_ms + PAUSE_MS)
                 return
             self._is_ready.add(execution_id)
             waiting = self._ready.get(target)

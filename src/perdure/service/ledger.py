@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 from perdure.engine import commands as cmd, decide
 from perdure.engine.adopt import adopt
-from perdure.engine.fold import apply
+from perdure.engine.fold import apply, fold
 from perdure.engine.state import ExecutionState
 from perdure.engine.terms import Ids, Terms
 from perdure.engine.timers import wake_at_ms
@@ -52,10 +52,13 @@ Kept = Callable[[ExecutionState, Sequence[ev.Event]], None]
 
 
 class Ledger:
-    """States in memory over journals in a store. `kept` is called, under the lock, after every commit."""
+    """States in memory over journals in a store.
+
+    `kept` is called, under the lock, after every commit; `unsure` after one that may be on disk or not.
+    """
 
     def __init__(
-        self, store: Store, clock: Clock, ids: Ids, terms: Terms, kept: Kept, hot: HotCache | None = None
+        self, store: Store, clock: Clock, ids: Ids, terms: Terms, kept: Kept, unsure: Kept, hot: HotCache | None = None
     ) -> None:
         self.store = store
         self.clock = clock
@@ -64,6 +67,7 @@ class Ledger:
         self.hot = hot or HotCache()
         self.watching = Watching(store)
         self._kept = kept
+        self._unsure = unsure
 
     def carry_out(self, entry: Entry, command: cmd.Command) -> tuple[cmd.Decision, ExecutionState]:
         """Under the entry's lock: decide until the append gets its number."""
@@ -75,6 +79,7 @@ class Ledger:
                 is_kept = self.store.append([self.commit_of(state, decision)])[0]
             except BaseException:
                 entry.state = None
+                self._unsure(state, decision.events)
                 raise
             if is_kept:
                 self._kept(state, decision.events)
@@ -113,6 +118,13 @@ class Ledger:
         decision = decide(None, command, self.clock.now_ms(), self.ids, self.terms)
         state = apply(None, decision.events[0])
         return state, decision, self.commit_of(state, decision, is_new=True)
+
+    def think_past(self, events: Sequence[ev.Event]) -> tuple[ExecutionState, Commit]:
+        """The state that the whole journal of a new execution makes, and the commit that would put it on disk."""
+        state = fold(events)
+        state.seq = 1
+        row = row_of(state, wake_at_ms(state, self.clock.now_ms(), self.store.lease_ms))
+        return state, Commit(state.head.execution_id, state.seq, pack(events), row, is_new=True)
 
     def enter(self, state: ExecutionState, events: Sequence[ev.Event]) -> None:
         """Take in the state of an execution whose start is on disk."""
@@ -156,7 +168,7 @@ class Ledger:
             state = entry.state = self._load(entry.execution_id)
             return state
         try:
-            for data in self.store.read(entry.execution_id, after_seq=state.seq):
+            for data in self._news(state):
                 state.seq += 1
                 for event in unpack(data, execution_id=entry.execution_id, seq=state.seq):
                     apply(state, event)
@@ -166,6 +178,14 @@ class Ledger:
             entry.state = None
             raise
         return state
+
+    def _news(self, state: ExecutionState) -> list[bytes]:
+        """What others have appended; ResourceNotFound if they have deleted the execution, which leaves no event."""
+        execution_id = state.head.execution_id
+        news = self.store.read(execution_id, after_seq=state.seq)
+        if not news and self.store.row(execution_id) is None:
+            raise not_found(execution_id)
+        return news
 
     def forget(self, execution_id: str) -> None:
         """Drop what is in memory of an execution."""

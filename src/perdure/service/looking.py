@@ -18,12 +18,11 @@ from perdure.model.error import ResourceNotFound, ServiceError, StoreError
 from perdure.service.hot import Entry
 from perdure.service.invocation import Invocation
 from perdure.service.ledger import Ledger
-from perdure.service.loop import Loop, starts_invocation
+from perdure.service.loop import RETRY_MS, Loop, starts_invocation
 from perdure.store.protocol import Commit
 
 log: Final = logging.getLogger("perdure.service")
 
-RETRY_MS: Final = 1_000
 _ONLY_RUNNABLE: Final = frozenset({ev.WaitSucceeded, ev.StepReady})
 """Events that make an execution runnable and are no news to anybody before it runs."""
 
@@ -95,6 +94,9 @@ class Looker:
             self._keep([look for look in held if look.commit is not None], places, left)
         except StoreError as error:
             self._later(held, error)
+            for look in held:
+                if look.state is not None and look.decision is not None:
+                    self._loop.unsure(look.state, look.decision.events)
         finally:
             for look in held:
                 self._drop_unkept(look, places)
@@ -133,7 +135,7 @@ class Looker:
                     continue
             state = entry.state
             now = state.head.in_flight
-            if now is not None and now.owner != loop.owner and not state.head.has_ended:
+            if now is not None and not state.head.has_ended and not loop.runs(state.head):
                 left.append((entry.execution_id, look.target))
                 continue
             has_place = places.take(look.target)

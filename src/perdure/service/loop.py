@@ -14,7 +14,7 @@ import msgspec
 
 from perdure.engine import commands as cmd
 from perdure.engine.history import visible_operations
-from perdure.engine.state import ExecutionState
+from perdure.engine.state import ExecutionState, Head
 from perdure.engine.timers import next_due_ms, wake_at_ms
 from perdure.model import event as ev
 from perdure.model.error import ErrorObject, ResourceNotFound, ServiceError, StoreError
@@ -32,6 +32,7 @@ R = TypeVar("R")
 BeginChild = Callable[[cmd.StartChild, ParentLink], None]
 Look = Callable[..., None]
 FILL_MAX: Final = 256
+RETRY_MS: Final = 1_000
 _UNTOLD: Final = frozenset({cmd.ExecutionEnded})
 
 log: Final = logging.getLogger("perdure.service")
@@ -73,6 +74,8 @@ class Loop:
         try:
             with entry.lock:
                 decision, state = self._ledger.carry_out(entry, command)
+                if not decision.events:
+                    self._correct(state)
                 answered = answer(state, decision)
                 invocation = self.invocation_of(state, decision)
                 target = state.head.target
@@ -234,17 +237,55 @@ class Loop:
     def kept(self, state: ExecutionState, events: Sequence[ev.Event]) -> None:
         """Events are on disk: know when to look again, and show them to who watches."""
         head = state.head
-        ledger = self._ledger
         now = head.in_flight
         if now is None:
             self.ours.pop(head.execution_id, None)
-        if now is not None and now.owner == self.owner:
-            due_ms = next_due_ms(state)
-        else:
-            due_ms = wake_at_ms(state, ledger.clock.now_ms(), ledger.store.lease_ms)
+        elif now.owner == self.owner and any(type(event) is ev.InvocationStarted for event in events):
+            self.ours[head.execution_id] = now.epoch
+        due_ms = self._due_ms(state)
         if due_ms is None or due_ms <= self.agenda.covered_until_ms:
             self.agenda.schedule(head.execution_id, head.target, due_ms)
-        ledger.watching.show(state, events)
+        self._ledger.watching.show(state, events)
+
+    def _due_ms(self, state: ExecutionState) -> int | None:
+        """When this process has to look at an execution."""
+        now, ledger = state.head.in_flight, self._ledger
+        if now is None or now.owner != self.owner:
+            return wake_at_ms(state, ledger.clock.now_ms(), ledger.store.lease_ms)
+        return next_due_ms(state) if self.runs(state.head) else ledger.clock.now_ms() + RETRY_MS
+
+    def _correct(self, state: ExecutionState) -> None:
+        """There was nothing to do: somebody else has done it, or an append of which the store could not say that it
+        was kept. What this process believes of the execution may be wrong; what is due later is to be looked at then.
+        """
+        head = state.head
+        if not self.runs(head):
+            self.ours.pop(head.execution_id, None)
+        due_ms = self._due_ms(state)
+        if due_ms is not None and due_ms > self._ledger.clock.now_ms():
+            self.agenda.look_by(head.execution_id, head.target, due_ms)
+
+    def expect(self, state: ExecutionState) -> None:
+        """An execution is about to be begun, perhaps with an invocation: whoever finds it on disk before this process
+        has heard of that must not take it for lost."""
+        now = state.head.in_flight
+        if now is not None:
+            self.ours[state.head.execution_id] = now.epoch
+
+    def unsure(self, state: ExecutionState, events: Sequence[ev.Event]) -> None:
+        """Nobody knows whether events are on disk. If they begin an invocation, somebody has to look soon."""
+        if any(type(event) is ev.InvocationStarted for event in events):
+            head = state.head
+            self.agenda.look_by(head.execution_id, head.target, self._ledger.clock.now_ms() + RETRY_MS)
+
+    def runs(self, head: Head) -> bool:
+        """Whether the invocation in flight runs in this process. The execution's lock is held.
+
+        One that bears our name and is not known here was written by an append of which the store could not say that it
+        was kept: nobody runs it.
+        """
+        now = head.in_flight
+        return now is not None and now.owner == self.owner and self.ours.get(head.execution_id) == now.epoch
 
     # --- places --------------------------------------------------------------------------------------------------
 
@@ -329,7 +370,7 @@ class Loop:
                 self._deeds[type(effect)](self, execution_id, effect)
             except StoreError as error:
                 log.warning("an effect failed", extra={"execution": execution_id, "error": str(error)})
-                self.agenda.schedule(execution_id, target, self._ledger.clock.now_ms() + 1000)
+                self.agenda.schedule(execution_id, target, self._ledger.clock.now_ms() + RETRY_MS)
 
     def _end(self, execution_id: str, _effect: cmd.ExecutionEnded) -> None:
         self.tell_waiters(execution_id)
@@ -433,6 +474,21 @@ class Loop:
             forget()
             raise
         return forget
+
+    def look_for_waiters(self) -> None:
+        """Tell those whose executions another process has ended, and nobody has said so."""
+        with self._lock:
+            waited_for = list(self._waiters)
+        for execution_id in waited_for:
+            try:
+                has_ended = self._ledger.read(execution_id, _has_ended)
+            except ResourceNotFound:
+                has_ended = True
+            except StoreError as error:
+                log.warning("an end can't be looked for", extra={"execution": execution_id, "error": str(error)})
+                continue
+            if has_ended:
+                self.tell_waiters(execution_id)
 
     def tell_waiters(self, execution_id: str) -> None:
         """The execution has ended: whoever waits may go on."""

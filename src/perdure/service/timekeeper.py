@@ -9,13 +9,12 @@ from perdure.model.function import target_of
 from perdure.service.functions import Functions
 from perdure.service.ledger import Ledger
 from perdure.service.looking import Looker
-from perdure.service.loop import Loop
+from perdure.service.loop import RETRY_MS, Loop
 from perdure.store.protocol import Lease
 
 log: Final = logging.getLogger("perdure.service")
 
 SWEEP_MS: Final = 60_000
-RETRY_MS: Final = 1_000
 BATCH: Final = 256
 
 
@@ -52,6 +51,7 @@ class Timekeeper:
         self._loop.fill_now()
         if self._next_sweep_ms <= now_ms:
             self._next_sweep_ms = now_ms + SWEEP_MS
+            self._loop.look_for_waiters()
             self.sweep()
 
     def look(self, execution_id: str, target: str, *, has_place: bool) -> bool:
@@ -70,16 +70,19 @@ class Timekeeper:
             return False
 
     def _command_for(self, execution_id: str) -> cmd.Command:
-        """Wake, unless an invocation is in flight whose owner is gone."""
+        """Wake, unless an invocation is in flight that nobody runs: its owner is gone, or never knew of it."""
         entry = self._ledger.hot.pin(execution_id)
         try:
             with entry.lock:
                 head = self._ledger.refresh(entry).head
-                now, has_ended = head.in_flight, head.has_ended
+                now, has_ended, is_ours = head.in_flight, head.has_ended, self._loop.runs(head)
         finally:
             self._ledger.hot.unpin(entry)
-        if now is None or has_ended or now.owner == self._loop.owner:
+        if now is None or has_ended or is_ours:
             return cmd.Wake()
+        if now.owner == self._loop.owner:
+            error = ErrorObject(f"the process {now.owner} was not told that it had begun", "Runtime.ExitError")
+            return cmd.LoseInvocation(epoch=now.epoch, error=error)
         if self._ledger.store.lease_ms is not None:
             row = self._ledger.store.row(execution_id)
             if row is None or row.wake_at_ms is None or row.wake_at_ms > self._ledger.clock.now_ms():
@@ -90,13 +93,14 @@ class Timekeeper:
     def _scan_ahead(self, now_ms: int) -> None:
         """Take what is due soon from the store into the agenda."""
         agenda = self._loop.agenda
-        if now_ms < agenda.covered_until_ms - agenda.horizon_ms // 2:
+        if now_ms < agenda.next_scan_ms:
             return
         until_ms = now_ms + agenda.horizon_ms
-        found = self._ledger.store.due(until_ms, self._functions.names, agenda.size_max)
-        if len(found) == agenda.size_max:
-            until_ms = found[-1].wake_at_ms - 1
         ours = self._loop.ours
+        limit = agenda.room + agenda.known + len(ours)  # those that are known already must not hide any other
+        found = self._ledger.store.due(until_ms, self._functions.names, limit)
+        if len(found) == limit:
+            until_ms = found[-1].wake_at_ms if found else now_ms - 1
         agenda.cover(
             [
                 (due.execution_id, target_of(due.function, due.version), due.wake_at_ms)
@@ -104,6 +108,7 @@ class Timekeeper:
                 if due.execution_id not in ours
             ],
             until_ms,
+            now_ms,
         )
 
     def _renew_leases(self, now_ms: int) -> None:

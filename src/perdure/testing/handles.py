@@ -57,6 +57,21 @@ class Execution(str):
         """The callback of this name, which need not be there yet; `index` counts those of the same name from 0."""
         return CallbackHandle(self, name, index)
 
+    def tree(self) -> str:
+        """It as text: its operations, what each open one waits for, and the ids of its callbacks."""
+        from perdure.testing.tree import tree_of
+
+        clock = self.runner.backend.clock
+        facts = self.runner.backend.facts(self)
+        return tree_of(facts, now_ms=clock.now_ms() if clock is not None else None)
+
+    def fork(self, *, at: str, name: str | None = None) -> "Execution":
+        """Begin another execution that has what had ended in this one before the operation `at` began, a path, and let
+        it go on from there with the code of now. What was under way or waited begins anew.
+        """
+        operation_id = self.so_far().op(at).operation_id
+        return Execution(self.runner.fork(self, operation_id, name), self.runner)
+
     def stop(self, error: Any = None) -> None:
         """End it as STOPPED, with `error`: an ErrorObject, a message, or none."""
         self.runner.backend.stop(self, as_error(error))
@@ -200,8 +215,11 @@ def as_exception(error: Any, kind: str | None, data: str | None) -> Exception:
     from perdure.exceptions import DurableOperationError
 
     recorded = as_error(error) or ErrorObject()
+    module, _, name = (kind or recorded.type or "Exception").rpartition(".")
+    made = type(name, (DurableOperationError,), {"__module__": module or "builtins"})
     trace = list(recorded.stack_trace) if recorded.stack_trace else None
-    return DurableOperationError(recorded.message, kind or recorded.type or "Exception", data or recorded.data, trace)
+    raised: Exception = made(recorded.message, None, data or recorded.data, trace)
+    return raised
 
 
 def as_payload(value: Any, raw: str | bytes | None) -> str | None:

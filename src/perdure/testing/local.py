@@ -35,8 +35,7 @@ from perdure.testing.faults import Plan
 from perdure.testing.functions import Functions
 from perdure.testing.logs import Logs, listened
 from perdure.testing.pace import FOREVER_MS, Pace
-from perdure.testing.values import RESULT
-from perdure.testing.waiting import invocations_of, what_is_pending
+from perdure.testing.waiting import invocations_of
 from perdure.worker.threads import ThreadWorker
 
 if TYPE_CHECKING:
@@ -186,9 +185,19 @@ class LocalBackend:
 
     def _values_of(self, arn: str, function: str) -> dict[str, SerDes[Any]]:
         """The serdes of each result that was not written with the default one."""
+        from perdure.testing.values import RESULT
+
         definition = definition_of(self._handlers.get(function))
         own = definition.output_serdes if definition is not None else None
         return {**self._values.get(arn, {}), **({RESULT: own} if own is not None else {})}
+
+    def fork(self, arn: str, operation_id: str, *, name: str | None = None) -> str:
+        """Begin an execution with the past of another one, up to where an operation began; return its ARN."""
+        self._open()
+        started = self.service.fork(id_of(arn), operation_id, name=name)
+        self._began_s[started.execution_id] = time.monotonic()
+        self._values[started.arn] = watched.setdefault(started.arn, dict(self._values.get(arn, {})))
+        return started.arn
 
     def succeed_callback(self, callback_id: str, result: str | None) -> None:
         self.service.succeed_callback(callback_id, result)
@@ -215,17 +224,25 @@ class LocalBackend:
             text = f"waiting for {what}: {why}"
             if not self.own_clock.auto:
                 text += "; the clock is frozen, and no timer fires before clock.advance has moved it"
-            if arn is None:
-                return text
-            pending = what_is_pending(self.service.get(id_of(arn)), self.operations(arn), self.own_clock.now_ms())
-            return f"{text}\n{pending}"
+            return text if arn is None else f"{text}\n{self.tree(arn)}"
 
+        self._open()
         execution_id = id_of(arn) if arn is not None else None
         self.pace.until(is_true, wall_s=wall_s, complain=complain, execution_id=execution_id, settles=settles)
+
+    def first_due(self) -> tuple[int, str] | None:
+        """What is due first, the end of an execution not left out: the moment, and the execution."""
+        return next(iter(self.service.agenda.entries()), None)
 
     def got(self, arn: str, callback_id: str) -> None:
         """Whoever asks knows a callback, and may answer it."""
         self.pace.got(id_of(arn), callback_id)
+
+    def tree(self, arn: str) -> str:
+        """The execution as text: its operations, and what each open one waits for."""
+        from perdure.testing.tree import tree_of
+
+        return tree_of(self.facts(arn), now_ms=self.own_clock.now_ms())
 
     # --- invocation by invocation --------------------------------------------------------------------------------
 

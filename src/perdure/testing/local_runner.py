@@ -1,6 +1,7 @@
 """Runs a durable function in this process, and has happen to it what a test wants."""
 
 import random
+import threading
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
@@ -18,7 +19,7 @@ from perdure.sdk import strictness
 from perdure.sdk.strictness import Strict, stricter, to_strict
 from perdure.store.memory import MemoryStore
 from perdure.store.protocol import Store
-from perdure.testing.chance import SeededIds
+from perdure.testing.chance import RandomIds, SeededIds
 from perdure.testing.clock import VirtualClock
 from perdure.testing.faults import Fault, Lost, Plan
 from perdure.testing.functions import NamesAgain, bare_name
@@ -67,7 +68,8 @@ class LocalRunner(Runner):
     `limits` are the documented ones, "aws", with `max_operations` and `max_bytes`; `Limits(…)` of one's own; None for
     those of Perdure. `checkpoint_delay` is modelled time that each checkpoint takes. `page_bytes` is for other runners:
     here, an invocation gets its state whole. With `patch_time`, `time.time` and `datetime.now` tell the clock's time
-    while the runner is open.
+    while the runner is open. Runners that are given one `clock` are on it together, where one of them at a time runs
+    anything.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class LocalRunner(Runner):
         patch_time: bool = False,
         strict: Strict | str | bool = Strict.WARN,
         region: str = "us-east-1",
+        clock: VirtualClock | None = None,
     ) -> None:
         super().__init__(wall_timeout)
         if page_bytes is not None and page_bytes < 1:
@@ -99,7 +102,7 @@ class LocalRunner(Runner):
         self._serdes = serdes
         self._strict = stricter(strictness.mode, to_strict(strict))
         self._handler = self._own(handler)
-        self.clock = VirtualClock(start_time, is_real=not skip_time)
+        self.clock = clock or VirtualClock(start_time, is_real=not skip_time)
         timeout_s = to_duration(execution_timeout, "execution_timeout").seconds
         self._config = DurableConfig(timeout_s or EXECUTION_TIMEOUT_S_MAX)
         self._invocation_timeout_s = (
@@ -113,7 +116,8 @@ class LocalRunner(Runner):
         self._region = region
         self._plan = Plan()
         self._plan.delay_s = checkpoint_delay
-        self._local: LocalBackend | None = None
+        self._lock = threading.Lock()
+        self._local: Any = None
         self._functions: dict[str, tuple[Handler, DurableConfig | None]] = {}
         self._stepped: Execution | None = None
         self._is_closed = False
@@ -140,15 +144,24 @@ class LocalRunner(Runner):
         return definition.name
 
     @property
-    def backend(self) -> LocalBackend:
-        if self._local is None:
-            if self._is_closed:
-                raise ValidationError("this runner is closed; make another one")
-            self._local = self._open(ACCOUNT)
-        return self._local
+    def backend(self) -> Any:
+        return self._local or self._opened(ACCOUNT)
 
-    def _open(self, account: str) -> LocalBackend:
-        local = LocalBackend(
+    def _opened(self, account: str) -> Any:
+        """The backend, made now if this is the first call for it."""
+        with self._lock:
+            if self._local is None:
+                if self._is_closed:
+                    raise ValidationError("this runner is closed; make another one")
+                self._local = self._open(account)
+            return self._local
+
+    def _backend_type(self) -> Callable[..., Any]:
+        """What makes the back-end."""
+        return LocalBackend
+
+    def _open(self, account: str) -> Any:
+        local = self._backend_type()(
             clock=self.clock,
             store=self._open_store(),
             plan=self._plan,
@@ -156,13 +169,17 @@ class LocalRunner(Runner):
             home=Home(region=self._region, account=account),
             config=self._config,
             invocation_timeout_s=self._invocation_timeout_s,
-            ids=SeededIds(self._seed) if self._store is None else None,
+            ids=SeededIds(self._seed) if self._store is None else RandomIds(),
             driver_of=self._driver_of(),
         )
+        self._put_functions(local)
+        return local
+
+    def _put_functions(self, local: Any) -> None:
+        """Have the back-end run the functions of this runner."""
         local.put(self.function, self._handler)
         for name, (handler, config) in self._functions.items():
             local.put(name, handler, config)
-        return local
 
     def _open_store(self) -> Store:
         if isinstance(self._store, str):
@@ -262,6 +279,10 @@ class LocalRunner(Runner):
         self.backend.let_go(execution, is_last=True)
         return super().finish(execution, raises=raises, wall_timeout=wall_timeout)
 
+    def fork(self, execution: str, operation_id: str, name: str | None) -> str:
+        forked: str = self.backend.fork(execution, operation_id, name=name)
+        return forked
+
     def got(self, execution: str, callback_id: str) -> None:
         self.backend.got(execution, callback_id)
 
@@ -324,8 +345,9 @@ class LocalRunner(Runner):
     # --- the end -------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        self._is_closed = True
-        local, self._local = self._local, None
+        with self._lock:
+            self._is_closed = True
+            local, self._local = self._local, None
         if local is not None:
             local.close()
         if self._patched is not None:

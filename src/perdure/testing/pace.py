@@ -9,12 +9,14 @@ from typing import Final
 from perdure.engine.state import ExecutionState
 from perdure.engine.timers import deadline_ms
 from perdure.model.error import ErrorObject
-from perdure.model.execution import EXECUTION_TIMEOUT_S_MAX
 from perdure.sdk.drivers.linger import LINGER_S
 from perdure.service.service import Service
 from perdure.testing.backend import WallTimeout
 from perdure.testing.clock import VirtualClock
 from perdure.testing.desk import Desk, Unsent, who_acts, within
+
+YEAR_S: Final = 365 * 86_400
+"""The clock does not jump to the time-out of an execution that has a year or more."""
 
 FOREVER_MS: Final = 1_000 * 366 * 86_400_000
 """The agenda looks so far ahead: there is nothing that it does not know of."""
@@ -60,19 +62,24 @@ class Pace:
         if agenda.next_at_ms() - self._clock.now_ms() > FOREVER_MS // 4:
             return None
         for at_ms, execution_id in agenda.entries():
-            if not ledger.read(execution_id, partial(_is_mere_end, at_ms)):
+            if not ledger.read(execution_id, partial(is_mere_end, at_ms)):
                 return at_ms
         return None
 
     # --- moving the clock ----------------------------------------------------------------------------------------
 
-    def advance_to(self, moment_ms: int) -> None:
-        """Move the clock on, letting what is due happen at its own moment, and what that leads to run."""
+    def advance_to(self, moment_ms: int, *, is_sending: bool = False) -> None:
+        """Move the clock on, letting what is due happen at its own moment, and what that leads to run.
+
+        `is_sending` says that this is within a checkpoint.
+        """
         is_within = within.get() is self._desk
         is_over = False
         while not is_over:
             if not is_within:
                 self._until_idle()
+            if not is_sending:
+                self._unsent.send()  # what has begun, began before
             with self._moving:
                 due_ms = min([self._service.agenda.next_at_ms(), *self._overdue_at()])
                 is_over = due_ms > moment_ms or not self._move(due_ms)
@@ -99,8 +106,6 @@ class Pace:
         """Give up the invocations whose time is over: their processes are dead."""
         now_ms = self._clock.now_ms()
         overdue = [each for each in self._desk.now_running() if each.start_ms + self._timeout_ms <= now_ms]
-        if overdue:
-            self._unsent.send()
         for each in overdue:
             if each.client is not None:
                 each.client.is_dead = each.client.is_lost = True
@@ -109,11 +114,11 @@ class Pace:
             self._desk.end(each.invocation)
 
     def let_pass(self, seconds: float) -> None:
-        """Let time pass in an invocation: real time if the clock is real."""
+        """Let time pass in a checkpoint: real time if the clock is real."""
         if self._clock.is_real:
             time.sleep(seconds)
         else:
-            self.advance_to(self._clock.now_ms() + round(seconds * 1000))
+            self.advance_to(self._clock.now_ms() + round(seconds * 1000), is_sending=True)
 
     # --- waiting -------------------------------------------------------------------------------------------------
 
@@ -230,7 +235,7 @@ class Pace:
         return False
 
 
-def _is_mere_end(at_ms: int, state: ExecutionState) -> bool:
-    """Whether what is due then is only the end that an execution has to which none was given."""
+def is_mere_end(at_ms: int, state: ExecutionState) -> bool:
+    """Whether what is due then is only the end that every execution has sometime: a year after its start, or later."""
     head = state.head
-    return head.config.execution_timeout_s >= EXECUTION_TIMEOUT_S_MAX and deadline_ms(head) == at_ms
+    return head.config.execution_timeout_s >= YEAR_S and deadline_ms(head) == at_ms

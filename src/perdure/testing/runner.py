@@ -32,6 +32,8 @@ class Runner:
         self.wall_timeout = wall_timeout
         self._answers: dict[str, Any] = {}
         self._answered: set[str] = set()
+        self.executions: list[Execution] = []
+        """Those that were begun here, in order."""
 
     @property
     def backend(self) -> Backend:
@@ -117,7 +119,9 @@ class Runner:
             tenant_id=tenant_id,
             execution_timeout_s=timeout_s,
         )
-        return Execution(arn, self)
+        execution = Execution(arn, self)
+        self.executions.append(execution)
+        return execution
 
     def finish(self, execution: str, *, raises: bool = False, wall_timeout: float | None = None) -> Any:
         """The Result of an execution, once it has ended."""
@@ -176,6 +180,10 @@ class Runner:
     def as_result(self, facts: Facts) -> Any:
         """What becomes of the facts of an execution."""
         return self.result_class(facts)
+
+    def fork(self, execution: str, operation_id: str, name: str | None) -> str:
+        """Begin an execution with the past of another one; return its ARN."""
+        raise ValidationError(f"a {type(self).__name__} can't fork executions; a LocalRunner can")
 
     # --- callbacks -----------------------------------------------------------------------------------------------
 
@@ -298,3 +306,31 @@ class Runner:
 def as_durable(handler: Handler) -> Handler:
     """The handler, durable if it is not yet."""
     return handler if definition_of(handler) is not None else durable_execution(handler)
+
+
+def __getattr__(name: str) -> Any:
+    """The official module of this name is the home of all runners, of results and of operations."""
+    if name in OFFICIAL:
+        import perdure.testing
+
+        return getattr(perdure.testing, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+OFFICIAL: Final = frozenset(
+    {
+        "CallbackOperation",
+        "ContextOperation",
+        "DurableChildContextTestRunner",
+        "DurableFunctionCloudTestRunner",
+        "DurableFunctionTestResult",
+        "DurableFunctionTestRunner",
+        "ExecutionOperation",
+        "InvokeOperation",
+        "Operation",
+        "StepOperation",
+        "WaitOperation",
+        "WebRunner",
+        "WebRunnerConfig",
+    }
+)

@@ -11,10 +11,14 @@ import pytest
 
 from perdure import (
     AsyncDurableContext,
+    CallbackConfig,
+    ChildConfig,
     CompensationError,
     DurableContext,
     DurableTimeoutError,
     JsonSerDes,
+    MapConfig,
+    NestingType,
     RetryPresets,
     StepConfig,
     StepContext,
@@ -58,6 +62,59 @@ def test_now_is_the_end_of_the_latest_operation_and_the_same_in_every_replay() -
     assert outcome.result == (began + timedelta(hours=1)).isoformat()
     assert seen == [(began, began, began + timedelta(hours=1))] * 2
     assert len(outcome.operations) == 3, "asking takes no operation"
+
+
+@pytest.mark.parametrize("async_", [False, True])
+def test_now_does_not_depend_on_what_runs_beside_the_context_until_it_is_asked_for(async_: bool) -> None:
+    seen: list[tuple[datetime, datetime]] = []
+
+    @durable_execution(name="timer")
+    def blocking(event: Any, context: DurableContext) -> Any:
+        timer = context.start.wait(timedelta(hours=1))
+        context.create_callback(config=CallbackConfig(5))
+        beside = context.now()
+        context.wait(1)
+        timer.result()
+        seen.append((beside, context.now()))
+        context.wait(1)
+
+    @durable_execution(name="timer")
+    async def on_loop(event: Any, context: AsyncDurableContext) -> Any:
+        timer = context.wait(timedelta(hours=1)).start()
+        await context.create_callback(config=CallbackConfig(5))
+        beside = context.now()
+        await context.wait(1)
+        await timer
+        seen.append((beside, context.now()))
+        await context.wait(1)
+
+    local = Local(on_loop if async_ else blocking)
+    began = datetime.fromtimestamp(local.clock.now / 1000, UTC)
+    assert local.run().status is ExecutionStatus.SUCCEEDED
+    assert seen == [(began, began + timedelta(hours=1))] * 2
+
+
+def test_now_is_the_time_of_an_answer_once_it_has_been_asked_for() -> None:
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        callback = context.create_callback()
+        if event:
+            context.start.wait(1).result()
+        else:
+            context.wait(1)
+        before = context.now()
+        callback.result()
+        return [before.timestamp(), context.now().timestamp()]
+
+    for event in (True, False):
+        local = Local(handler)
+        began = local.clock.now / 1000
+        execution_id = local.start(event)
+        local.go_on(execution_id)
+        local.clock.now += 60_000
+        (opened,) = local.service.open_callbacks(execution_id)
+        local.service.succeed_callback(opened.callback_id, "yes")
+        assert local.go_on(execution_id).result == [began + 1, began + 61]
 
 
 def test_uuids_and_random_numbers_are_the_same_in_every_replay_and_differ_otherwise() -> None:
@@ -121,6 +178,46 @@ def test_a_patch_is_for_executions_that_were_not_past_it() -> None:
     fresh = local.run("early")
     assert fresh.result == ["new", True]
     assert fresh.op("patch fix-tax").sub_type == "Patch"
+
+
+@pytest.mark.parametrize("nesting", [NestingType.NESTED, NestingType.FLAT])
+def test_what_runs_for_the_first_time_goes_the_new_way_after_and_in_contexts_too(nesting: NestingType) -> None:
+    """Whether an execution is past a point says the record of what follows it; a virtual context has none itself."""
+
+    def branch(context: DurableContext, index: int) -> Any:
+        if index == 0:
+            context.wait(1)
+        return context.patched(f"in branch {index}")
+
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        virtual: ChildConfig[None] = ChildConfig(is_virtual=True)
+        context.run_in_child_context(lambda child: child.wait(1), config=virtual)
+        after = context.patched("after a virtual context")
+        config = MapConfig(max_concurrency=1, nesting_type=nesting)
+        return [after, context.map([0, 1], branch, config=config).get_results()]
+
+    assert Local(handler).run().result == [True, [True, True]]
+
+
+def test_what_has_run_before_a_virtual_context_was_replayed_goes_the_old_way() -> None:
+    def program(*, is_patched: bool) -> Any:
+        @durable_execution(name="program")
+        def handler(event: Any, context: DurableContext) -> Any:
+            context.step(lambda _: 1)
+            is_new = is_patched and context.patched("before it")
+            virtual: ChildConfig[None] = ChildConfig(is_virtual=True)
+            context.run_in_child_context(lambda child: child.wait(60), config=virtual)
+            context.wait(60)
+            return is_new
+
+        return handler
+
+    local = Local(program(is_patched=False))
+    in_flight = local.start()
+    local.go_on(in_flight, until_s=1)
+    _deploy(local, program(is_patched=True))
+    assert local.go_on(in_flight).result is False
 
 
 def test_a_patch_moves_no_operation() -> None:

@@ -70,6 +70,35 @@ def test_an_end_that_nobody_waited_for_and_that_failed_is_recorded_later(moment:
     assert local.queue.taken == 0
 
 
+def test_a_start_whose_reply_was_lost_is_run_by_the_process_that_made_it() -> None:
+    store = Failing()
+    local = Local(waiter, store=store)
+    store.fail_after = True
+    with pytest.raises(StoreError):
+        local.start("once", name="again")
+    store.fail_after = False
+    local.advance(60)
+    execution_id = store.find("waiter", "again")
+    assert execution_id is not None
+    assert local.go_on(execution_id).result == "once"
+    assert local.queue.taken == 0
+
+
+def test_an_end_whose_reply_was_lost_is_not_taken_for_running() -> None:
+    store = Failing()
+    local = Local(waiter, store=store)
+    execution_id = local.start()
+    invocation = local.queue.work.popleft()
+    store.fail_after = True
+    local.service.end_invocation(invocation, invocation.token, cmd.Pending(), [wait("w", 90)])  # type: ignore[union-attr,arg-type]
+    store.fail_after = False
+    for seconds in (1, 90):
+        local.clock.now += seconds * 1_000
+        local.service.tick()
+    assert [operation.status for operation in local.service.operations(execution_id)] == ["SUCCEEDED"]
+    assert local.queue.work, "it goes on"
+
+
 def test_executions_that_are_due_together_are_looked_at_with_one_commit() -> None:
     appends: list[int] = []
 

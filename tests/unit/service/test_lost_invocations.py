@@ -1,15 +1,20 @@
 """Invocations that a dispatcher takes back: they end without a place, or never answer at all."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
-from perdure import durable_execution
+from perdure import DurableContext, durable_execution
 from perdure.engine import commands as cmd
-from perdure.model.error import ErrorObject, InvalidParameterValue, ResourceNotFound, StaleToken
+from perdure.model.error import ErrorObject, InvalidParameterValue, ResourceNotFound, StaleToken, StoreError
 from perdure.model.event import InvocationCompleted
 from perdure.model.execution import ExecutionStatus
 from perdure.model.operation import OperationAction, OperationType, OperationUpdate
 from perdure.service.invocation import Invocation
 from perdure.service.starting import StartRequest
+from perdure.store.memory import MemoryStore
+from perdure.store.protocol import Commit, Query
 from support.local import Local
 from support.one import step, wait
 
@@ -112,3 +117,119 @@ def test_why_an_execution_has_no_place_is_shown_where_somebody_knows() -> None:
     local.queue.places = 1
     local.service.fill_places()
     assert local.service.get(execution_id).waiting_reason is None
+
+
+# --- invocations that begin on disk and nowhere else --------------------------------------------------------------
+
+
+class Silent(MemoryStore):
+    """A store that, when it is told to, keeps what it is given and can't say so."""
+
+    is_silent = False
+
+    def append(self, commits: Sequence[Commit]) -> list[bool]:
+        kept = super().append(commits)
+        if self.is_silent:
+            raise StoreError("the reply was lost")
+        return kept
+
+
+@durable_execution(name="asker")
+def asker(event: Any, context: DurableContext) -> Any:
+    context.wait(1, name="second")
+    return context.create_callback(name="answer").result()
+
+
+def begin(local: Local, store: Silent) -> None:
+    store.is_silent = True
+    with pytest.raises(StoreError):
+        local.start(name="it")
+    store.is_silent = False
+
+
+def complete(local: Local, store: Silent) -> None:
+    (callback,) = local.service.open_callbacks()
+    store.is_silent = True
+    with pytest.raises(StoreError):
+        local.service.succeed_callback(callback.callback_id, "answered")
+    store.is_silent = False
+
+
+def wake(local: Local, store: Silent) -> None:
+    store.is_silent = True
+    local.clock.now += 1_000
+    local.service.tick()
+    store.is_silent = False
+
+
+def end(local: Local, store: Silent) -> None:
+    invocation = local.queue.work.popleft()
+    assert isinstance(invocation, Invocation)
+    store.is_silent = True
+    local.service.end_invocation(invocation, invocation.token, cmd.Released())
+    store.is_silent = False
+
+
+@pytest.mark.parametrize("moment", ["begin", "wake", "wake two", "end", "complete"])
+def test_an_invocation_whose_beginning_is_on_disk_and_that_nobody_was_told_of_is_begun_again(moment: str) -> None:
+    """Found by the checker of linearizability: it stood there as running until the process was started anew."""
+    store = Silent()
+    local = Local(asker, store=store)
+    if moment == "begin":
+        begin(local, store)
+    elif moment == "end":
+        local.start(name="it")
+        end(local, store)
+    execution_id = local.start(name="it")
+    if moment == "wake two":
+        local.start(name="other")
+    local.pump()
+    if moment.startswith("wake"):
+        wake(local, store)
+    local.advance(5)
+    if moment == "complete":
+        complete(local, store)
+        local.advance(5)
+    else:
+        for callback in local.service.open_callbacks():
+            local.service.succeed_callback(callback.callback_id, "answered")
+        local.pump()
+    assert local.service.get(execution_id).result == '"answered"'
+    assert local.queue.taken == 0
+
+
+def test_an_orphan_is_found_however_often_the_store_fails_at_losing_it() -> None:
+    store = Silent()
+    local = Local(asker, store=store)
+    begin(local, store)
+    (execution_id,) = [row.execution_id for row in local.service.search(Query(now_ms=local.clock.now)).rows]
+
+    def refuse(commits: Sequence[Commit]) -> list[bool]:
+        raise StoreError("the store is away")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "append", refuse)
+        local.advance(3)
+    local.advance(3)
+    (callback,) = local.service.open_callbacks()
+    local.service.succeed_callback(callback.callback_id, "answered")
+    local.pump()
+    assert local.service.get(execution_id).result == '"answered"'
+
+
+def test_a_beginning_that_is_not_on_disk_leaves_nothing_behind() -> None:
+    store = Silent()
+    local = Local(asker, store=store)
+
+    def refuse(commits: Sequence[Commit]) -> list[bool]:
+        raise StoreError("the store is away")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "append", refuse)
+        with pytest.raises(StoreError):
+            local.start(name="it")
+    local.advance(5)
+    execution_id = local.start(name="it")
+    local.advance(5)
+    assert local.service.get(execution_id).waiting_on == ("callback",)
+    assert local.service.get(execution_id).failures == 0

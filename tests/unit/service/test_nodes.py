@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from perdure.engine import commands as cmd
-from perdure.model.error import StaleToken
+from perdure.model.error import ResourceNotFound, StaleToken
 from perdure.model.execution import DurableConfig, ExecutionStatus
 from perdure.model.ids import Home
 from perdure.service.functions import LoadedFunctions
@@ -206,3 +206,51 @@ def test_a_watcher_that_raises_disturbs_nobody(caplog: pytest.LogCaptureFixture)
     one.service.stop(execution_id)
     assert seen == ["ExecutionStopped"]
     assert "a watcher failed" in caplog.text
+
+
+def test_news_from_another_process_make_no_timer_late() -> None:
+    """Found by reading: who looked in between forgot when to look next."""
+    store, clock = MemoryStore(), ManualClock()
+    owner = Node(store, clock, "owner")
+    execution_id = owner.service.start([StartRequest(function="fn")])[0].execution_id
+    invocation = owner.take()
+    owner.service.end_invocation(invocation, invocation.token, cmd.Pending(), [wait("w", 10)])
+    owner.service.tick()
+    clock.now += 1_000
+    store.changed_elsewhere(execution_id)
+    owner.service.tick()
+    assert owner.service.next_tick_ms() == clock.now + 9_000
+    clock.now += 9_000
+    owner.service.tick()
+    assert owner.take().execution_id == execution_id
+
+
+def test_who_waits_is_told_of_an_end_that_another_process_has_made_and_not_told_of() -> None:
+    store, clock = MemoryStore(), ManualClock()
+    owner = Node(store, clock, "owner")
+    operator = _service(Queue(places=0), clock, store, owner="operator")
+    ids = [started.execution_id for started in owner.service.start([StartRequest(function="fn")] * 3)]
+    told: list[str] = []
+    for execution_id in ids:
+        owner.service.when_ended(execution_id, lambda execution_id=execution_id: told.append(execution_id))
+    operator.stop(ids[0])
+    operator.stop(ids[1])
+    operator.delete(ids[1])
+    assert not told
+    clock.now += 60_000
+    owner.service.tick()
+    assert sorted(told) == sorted(ids[:2])
+
+
+def test_an_execution_that_another_process_has_deleted_is_there_no_more() -> None:
+    """Found by a test of who waits: what the cache knew was right until the next event, and there is none."""
+    store, clock = MemoryStore(), ManualClock()
+    owner = Node(store, clock, "owner")
+    operator = _service(Queue(places=0), clock, store, owner="operator")
+    execution_id = owner.service.start([StartRequest(function="fn")])[0].execution_id
+    operator.stop(execution_id)
+    operator.delete(execution_id)
+    with pytest.raises(ResourceNotFound):
+        owner.service.get(execution_id)
+    with pytest.raises(ResourceNotFound):
+        owner.service.stop(execution_id)

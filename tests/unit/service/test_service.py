@@ -413,22 +413,26 @@ def test_the_agenda_holds_the_near_future_only() -> None:
     assert len(service.agenda) == 1
 
 
-def test_an_agenda_that_is_full_sees_less_far_and_misses_nothing() -> None:
+@pytest.mark.parametrize("apart_s", [0, 1])
+def test_an_agenda_that_is_full_sees_less_far_and_misses_nothing(apart_s: int) -> None:
     queue, clock, store = Queue(), ManualClock(), MemoryStore()
     service = _service(queue, clock, store)
     service.tick()
     for number in range(50):
         service.start([StartRequest(function="fn")])
         invocation: Any = queue.work.popleft()
-        service.end_invocation(invocation, invocation.token, cmd.Pending(), [wait("w", 100 + number)])
+        service.end_invocation(invocation, invocation.token, cmd.Pending(), [wait("w", 100 + number * apart_s)])
     again = Queue()
     small = _service(again, clock, store, owner="next", agenda=Agenda(size_max=5))
     small.tick()
-    end_ms = clock.now + 200_000
+    end_ms, ticks = clock.now + 200_000, 0
     while clock.now < end_ms:
         clock.now = max(clock.now + 1, min(small.next_tick_ms(), end_ms))
         small.tick()
+        ticks += 1
+        assert len(small.agenda) <= 10
     assert len(again.work) == 50
+    assert ticks < 250, "it looks again and again although nothing has changed"
 
 
 def test_a_failing_handler_is_quarantined_and_its_view_says_why() -> None:

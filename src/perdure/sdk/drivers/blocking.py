@@ -171,6 +171,10 @@ class BlockingDriver:
         """Never run a unit that does not run right now."""
         return self.crew.drop(unit)
 
+    def asked_for(self, scope: Scope, place: str | None) -> None:
+        """A context has asked for the outcome of what ran beside it at this place."""
+        self._journal.asked_for(scope, place)
+
     def leave(self, scope: Scope) -> None:
         if scope.group is not None:
             self.crew.forget(scope.group)

@@ -403,6 +403,10 @@ class LoopDriver:
         future.tell(joined)
         await joined
 
+    def asked_for(self, scope: Scope, place: str | None) -> None:
+        """A context has asked for the outcome of what ran beside it at this place."""
+        self._journal.asked_for(scope, place)
+
     def leave(self, scope: Scope) -> None:
         pass  # what is left of a context's tasks is cancelled with the invocation
 

@@ -101,8 +101,9 @@ def virtual_child(session: Session, scope: Scope, body: Body[T], name: str | Non
 async def _virtual_child(
     session: Session, scope: Scope, place: str, body: Body[T], name: str | None, options: ChildOptions
 ) -> T:
-    inner = virtual_scope(place, scope, name, options.sub_type)
+    inner = virtual_scope(session, place, scope, name, options.sub_type)
     outcome = await virtual_outcome(session, inner, body, options.serdes)
+    session.journal.passed(scope, inner.last_id)
     if isinstance(outcome, Failure):
         raise _raised(outcome, options)
     return outcome
@@ -122,9 +123,9 @@ async def virtual_outcome(session: Session, inner: Scope, body: Body[T], serdes:
         return Failure(error_object(error))
 
 
-def virtual_scope(place: str, scope: Scope, name: str | None, sub_type: str) -> Scope:
+def virtual_scope(session: Session, place: str, scope: Scope, name: str | None, sub_type: str) -> Scope:
     """The scope of a context that records nothing itself."""
-    is_replaying = scope.is_replaying
+    is_replaying = scope.is_replaying and session.journal.begins(place)
     return Scope(place, scope.parent_id, scope, name, is_replaying=is_replaying, is_virtual=True, sub_type=sub_type)
 
 
@@ -167,7 +168,8 @@ class ChildRun(Generic[T]):
         self.name = name
         self.options = options
         self.serdes = options.serdes
-        self.inner = Scope(operation_id, operation_id, scope, name, is_replaying=scope.is_replaying)
+        is_replaying = scope.is_replaying and session.journal.begins(operation_id)
+        self.inner = Scope(operation_id, operation_id, scope, name, is_replaying=is_replaying)
 
     async def outcome(self, body: Body[T]) -> "T | Failure":
         """What is recorded; if nothing is, run the body and record how it ended."""

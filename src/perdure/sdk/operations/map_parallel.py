@@ -239,7 +239,7 @@ class _Batch:
         if self._is_flat:
             return self._flat(index, is_rerun=is_rerun)
         run, record = self._branch_run(index)
-        run.inner.is_replaying = is_rerun and record is not None
+        run.inner.is_replaying = is_rerun and record is not None and self._session.journal.begins(run.operation_id)
         return run.outcome(lambda inner: body(index, inner))
 
     def _of(self, index: int) -> int:
@@ -263,8 +263,8 @@ class _Batch:
         scope, session = self._scope, self._session
         assert scope is not None
         at = session.journal.virtual_at(operation_id(scope.prefix, index))
-        inner = virtual_scope(at, scope, self._names[index], self._kind.branch_sub_type)
-        inner.is_replaying = is_rerun
+        inner = virtual_scope(session, at, scope, self._names[index], self._kind.branch_sub_type)
+        inner.is_replaying = is_rerun and session.journal.begins(at)
         body = self._body
         return await virtual_outcome(session, inner, lambda own: body(index, own), self._serdes[self._of(index)])
 
