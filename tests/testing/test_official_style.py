@@ -65,13 +65,13 @@ def test_a_test_for_the_official_packages_passes_with_its_import_lines_changed(
     path: Path, name: str, tmp_path: Path
 ) -> None:
     """[T1]"""
-    run(path, name, tmp_path)
+    run(getattr(module(path), name), tmp_path)
 
 
-def run(path: Path, name: str, tmp_path: Path) -> None:
-    test: Callable[..., None] = getattr(module(path), name)
+def run(test: Callable[..., None], folder: Path) -> None:
+    """Call a test as pytest does."""
     wants_folder = "tmp_path" in inspect.signature(test).parameters
-    test(**({"tmp_path": tmp_path} if wants_folder else {}))
+    test(**({"tmp_path": folder} if wants_folder else {}))
 
 
 @each_test
@@ -79,7 +79,7 @@ def test_it_passes_at_a_server_too(path: Path, name: str, tmp_path: Path) -> Non
     """[T1] As with `--perdure-mode server`."""
     before = choose(Choice(mode=Mode.SERVER))
     try:
-        run(path, name, tmp_path)
+        run(getattr(module(path), name), tmp_path)
     finally:
         choose(before)
 

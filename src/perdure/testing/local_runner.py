@@ -287,7 +287,8 @@ class LocalRunner(Runner):
         return super().finish(execution, raises=raises, wall_timeout=wall_timeout)
 
     def fork(self, execution: str, operation_id: str, name: str | None) -> str:
-        return self.backend.fork(execution, operation_id, name=name)
+        forked: str = self.backend.fork(execution, operation_id, name=name)
+        return forked
 
     def got(self, execution: str, callback_id: str) -> None:
         self.backend.got(execution, callback_id)
