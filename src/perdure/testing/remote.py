@@ -16,9 +16,9 @@ from perdure.testing.backend import WallTimeout
 from perdure.testing.calling import Calling, client_at, place_of
 from perdure.testing.facts import Facts
 from perdure.testing.handles import Execution
-from perdure.testing.histories import fold_operations
+from perdure.testing.histories import facts_of, fold_operations
 from perdure.testing.runner import WALL_TIMEOUT_S, Runner
-from perdure.testing.waiting import what_is_pending
+from perdure.testing.tree import tree_of
 
 if TYPE_CHECKING:
     from perdure.client.client import Client
@@ -123,7 +123,7 @@ class RemoteBackend:
         except ClientError as error:
             return f"{text}; what {arn} waits for can't be seen: {error}"
         now_ms = time.time_ns() // 1_000_000
-        return f"{text}\n{what_is_pending(history.view, fold_operations(history.events), now_ms)}"
+        return f"{text}\n{tree_of(facts_of(history), now_ms=now_ms)}"
 
     def succeed_callback(self, callback_id: str, result: str | None) -> None:
         self.calling.succeed(callback_id, result)

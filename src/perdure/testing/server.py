@@ -29,8 +29,8 @@ from perdure.testing.local_runner import LocalRunner
 from perdure.testing.logs import Logs, listened
 from perdure.testing.runner import Handler, as_durable
 from perdure.testing.skipping import NodeTime
+from perdure.testing.tree import tree_of
 from perdure.testing.values import RESULT
-from perdure.testing.waiting import what_is_pending
 
 if TYPE_CHECKING:
     from perdure.client.client import Client
@@ -240,8 +240,7 @@ class ServerBackend:
         if not self._clock.auto:
             text += "; the clock is frozen, so no timer fires (clock.advance moves it)"
         if arn is not None:
-            view = self.node.service.get(id_of(arn))
-            text += "\n" + what_is_pending(view, self.operations(arn), self._clock.now_ms())
+            text += "\n" + tree_of(self.facts(arn), now_ms=self._clock.now_ms())
         return text
 
     # --- the end -------------------------------------------------------------------------------------------------
