@@ -1,7 +1,7 @@
 """Tests written for the official packages pass with Perdure after their import lines are changed, and nothing else.
 
 The files in `official/` use the official names. They run as they are, in a process of their own, which shows that they
-say what the official packages do; and here with their imports changed.
+say what the official packages do; and here with their imports changed, in memory and over HTTP.
 """
 
 import ast
@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+
+from perdure.testing.modes import Choice, Mode, choose
 
 FOLDER = Path(__file__).parent / "official"
 FILES = sorted(FOLDER.glob("*.py"))
@@ -49,20 +51,25 @@ def module(path: Path) -> types.ModuleType:
 
 
 @pytest.mark.parametrize(
-    ("path", "name"),
+    ("mode", "path", "name"),
     [
-        pytest.param(path, name, id=f"{path.stem}-{name.removeprefix('test_')}")
+        pytest.param(mode, path, name, id=f"{mode}-{path.stem}-{name.removeprefix('test_')}")
+        for mode in (Mode.LOCAL, Mode.SERVER)
         for path in FILES
         for name in names_in(path)
     ],
 )
 def test_a_test_for_the_official_packages_passes_with_its_import_lines_changed(
-    path: Path, name: str, tmp_path: Path
+    mode: Mode, path: Path, name: str, tmp_path: Path
 ) -> None:
-    """[T1]"""
+    """[T1] [T19]"""
     test: Callable[..., None] = getattr(module(path), name)
     wants_folder = "tmp_path" in inspect.signature(test).parameters
-    test(**({"tmp_path": tmp_path} if wants_folder else {}))
+    before = choose(Choice(mode=mode))
+    try:
+        test(**({"tmp_path": tmp_path} if wants_folder else {}))
+    finally:
+        choose(before)
 
 
 def test_the_files_say_what_the_official_packages_do() -> None:

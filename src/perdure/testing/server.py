@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from perdure.model.execution import DurableConfig
     from perdure.model.ids import Home
     from perdure.sdk.invocation import DriverOf
+    from perdure.service.service import Service
     from perdure.store.protocol import Store
     from perdure.testing.clock import VirtualClock
     from perdure.testing.faults import Plan
@@ -144,6 +145,11 @@ class ServerBackend:
         )
         self._began.setdefault(arn, started_s)
         return arn
+
+    @property
+    def service(self) -> "Service":
+        """The service of the node."""
+        return self.node.service
 
     def status(self, arn: str) -> ExecutionStatus:
         return self.node.service.get(id_of(arn)).status

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from perdure.engine.timers import deadline_ms
-from perdure.model.execution import EXECUTION_TIMEOUT_S_MAX
 from perdure.model.operation import Callback
+from perdure.testing.pace import YEAR_S
 
 if TYPE_CHECKING:
     from perdure.engine.state import ExecutionState
@@ -54,7 +54,8 @@ class NodeTime:
 
     def due_ms(self) -> int | None:
         """The same as things are: a moment that has passed says that something runs."""
-        return self.node.next_due_ms(_counts)
+        now_ms = self.clock.now_ms()
+        return self.node.next_due_ms(lambda state, at_ms: at_ms <= now_ms or _counts(state, at_ms))
 
     def _running_due_ms(self) -> int | None:
         """When something is due next in an execution of which an invocation runs, later than now."""
@@ -181,9 +182,9 @@ class Skipping:
 
 
 def _counts(state: "ExecutionState", at_ms: int) -> bool:
-    """Whether more is due than the end that an execution has to which none was given."""
+    """Whether more is due than the end that every execution has sometime: a year after its start, or later."""
     head = state.head
-    return head.config.execution_timeout_s < EXECUTION_TIMEOUT_S_MAX or deadline_ms(head) != at_ms
+    return head.config.execution_timeout_s < YEAR_S or deadline_ms(head) != at_ms
 
 
 def _is_timeout(state: "ExecutionState", at_ms: int) -> bool:
