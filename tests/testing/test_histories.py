@@ -23,8 +23,8 @@ from perdure.testing.histories import (
     read_history,
     write_history,
 )
-from simulation.programs import Journalist, interpreter, random_program
 from support.local import Local
+from support.programs import Journalist, interpreter, random_program
 
 
 def on_the_wire(service: Service, execution_id: str) -> Any:

@@ -1,7 +1,7 @@
 """Tests written for the official packages pass with Perdure after their import lines are changed, and nothing else.
 
 The files in `official/` use the official names. They run as they are, in a process of their own, which shows that they
-say what the official packages do; and here with their imports changed, in memory and over HTTP.
+say what the official packages do; and here with their imports changed.
 """
 
 import ast
@@ -50,24 +50,36 @@ def module(path: Path) -> types.ModuleType:
     return made
 
 
-@pytest.mark.parametrize(
-    ("mode", "path", "name"),
+each_test = pytest.mark.parametrize(
+    ("path", "name"),
     [
-        pytest.param(mode, path, name, id=f"{mode}-{path.stem}-{name.removeprefix('test_')}")
-        for mode in (Mode.LOCAL, Mode.SERVER)
+        pytest.param(path, name, id=f"{path.stem}-{name.removeprefix('test_')}")
         for path in FILES
         for name in names_in(path)
     ],
 )
+
+
+@each_test
 def test_a_test_for_the_official_packages_passes_with_its_import_lines_changed(
-    mode: Mode, path: Path, name: str, tmp_path: Path
+    path: Path, name: str, tmp_path: Path
 ) -> None:
-    """[T1] [T19]"""
-    test: Callable[..., None] = getattr(module(path), name)
+    """[T1]"""
+    run(getattr(module(path), name), tmp_path)
+
+
+def run(test: Callable[..., None], folder: Path) -> None:
+    """Call a test as pytest does."""
     wants_folder = "tmp_path" in inspect.signature(test).parameters
-    before = choose(Choice(mode=mode))
+    test(**({"tmp_path": folder} if wants_folder else {}))
+
+
+@each_test
+def test_it_passes_at_a_server_too(path: Path, name: str, tmp_path: Path) -> None:
+    """[T1] As with `--perdure-mode server`."""
+    before = choose(Choice(mode=Mode.SERVER))
     try:
-        test(**({"tmp_path": tmp_path} if wants_folder else {}))
+        run(getattr(module(path), name), tmp_path)
     finally:
         choose(before)
 

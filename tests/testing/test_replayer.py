@@ -26,8 +26,8 @@ from perdure.testing.histories import History, facts_of, history_of, write_histo
 from perdure.testing.replaying.judging import Difference, Verdict
 from perdure.testing.replaying.replayer import IncompatibleError, Replayer, ReplayResult
 from perdure.testing.result import Result
-from simulation.programs import Journalist, interpreter, random_program
 from support.local import Local
+from support.programs import Journalist, interpreter, random_program
 
 Handler = Callable[..., Any]
 

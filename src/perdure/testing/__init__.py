@@ -13,9 +13,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from perdure.sdk.strictness import strict as strict
     from perdure.testing.asynchronous import AsyncLocalRunner as AsyncLocalRunner
     from perdure.testing.backend import Backend as Backend, WallTimeout as WallTimeout
     from perdure.testing.clock import VirtualClock as VirtualClock
+    from perdure.testing.crashing.check import check_crashes as check_crashes
+    from perdure.testing.crashing.effects import Effects as Effects
+    from perdure.testing.crashing.report import CrashCheckFailed as CrashCheckFailed, CrashReport as CrashReport
     from perdure.testing.driving import ProcessDied as ProcessDied
     from perdure.testing.environment import UnknownVariableWarning as UnknownVariableWarning
     from perdure.testing.exceptions import (
@@ -85,9 +89,13 @@ if TYPE_CHECKING:
     )
 
 _HOMES: Final = {
+    "perdure.sdk.strictness": ("strict",),
     "perdure.testing.backend": ("Backend", "WallTimeout"),
     "perdure.testing.clock": ("VirtualClock",),
     "perdure.testing.environment": ("UnknownVariableWarning",),
+    "perdure.testing.crashing.check": ("check_crashes",),
+    "perdure.testing.crashing.effects": ("Effects",),
+    "perdure.testing.crashing.report": ("CrashCheckFailed", "CrashReport"),
     "perdure.testing.exceptions": (
         "AmbiguousOperation",
         "DurableFunctionsLocalRunnerError",

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from msgspec.structs import replace
 
 from perdure.config import to_duration
-from perdure.engine.state import ExecutionState
-from perdure.engine.timers import deadline_ms
 from perdure.exceptions import ValidationError
 from perdure.model.error import ErrorObject
 from perdure.model.event import ExecutionStarted
@@ -135,20 +133,10 @@ class DurableFunctionTestRunner(LocalRunner):
 
     def _time_out_next(self, spared: str | None) -> bool:
         """Let time pass until the execution that has the least time has none; False if that is the one to be spared."""
-        if self.clock.is_real or not self.clock.auto:
+        found = None if self.clock.is_real or not self.clock.auto else self.backend.first_due()
+        if found is None or (spared is not None and found[1] == id_of(spared)):
             return False
-        ended: list[str] = []
-
-        def is_end(state: ExecutionState, at_ms: int) -> bool:
-            if deadline_ms(state.head) != at_ms:
-                return False
-            ended.append(state.head.execution_id)
-            return True
-
-        at_ms = self.backend.service.next_due_ms(is_end)
-        if at_ms is None or (spared is not None and ended[0] == id_of(spared)):
-            return False
-        self.clock.advance_to_ms(max(at_ms, self.clock.now_ms()))
+        self.clock.advance_to_ms(max(found[0], self.clock.now_ms()))
         return True
 
     def register_durable_function(
@@ -211,7 +199,7 @@ class DurableFunctionTestRunner(LocalRunner):
     def _at_home(self, account: str) -> Any:
         if self._local is None:
             self._account = account
-            self._local = self._open(account)
+            self._local = self._opened(account)
         elif account != self._account:
             raise ValidationError(
                 f"this runner's executions are in the account {self._account}, not {account}; make another runner"

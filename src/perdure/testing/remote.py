@@ -16,7 +16,7 @@ from perdure.testing.backend import WallTimeout
 from perdure.testing.calling import Calling, client_at, place_of
 from perdure.testing.facts import Facts
 from perdure.testing.handles import Execution
-from perdure.testing.histories import facts_of, fold_operations
+from perdure.testing.histories import fold_operations
 from perdure.testing.runner import WALL_TIMEOUT_S, Runner
 from perdure.testing.tree import tree_of
 
@@ -115,15 +115,14 @@ class RemoteBackend:
                 return
 
     def _complaint(self, what: str, arn: str | None, wall_s: float) -> str:
-        text = f"waited {wall_s:g} s (wall_timeout) for {what} at {self.calling.client.endpoint}, in vain"
+        text = f"waiting for {what} at {self.calling.client.endpoint}: waited {wall_s:g} s (wall_timeout) in vain"
         if arn is None:
             return text
         try:
-            history = self.calling.history(arn)
+            found = self.facts(arn)
         except ClientError as error:
             return f"{text}; what {arn} waits for can't be seen: {error}"
-        now_ms = time.time_ns() // 1_000_000
-        return f"{text}\n{tree_of(facts_of(history), now_ms=now_ms)}"
+        return f"{text}\n{tree_of(found, now_ms=time.time_ns() // 1_000_000)}"
 
     def succeed_callback(self, callback_id: str, result: str | None) -> None:
         self.calling.succeed(callback_id, result)

@@ -20,6 +20,7 @@ from perdure.model.execution import ExecutionStatus
 from perdure.model.operation import Operation
 from perdure.sdk.drivers.hands import HANDS
 from perdure.serdes import watched
+from perdure.store.protocol import TIME_MS_MAX
 from perdure.testing.backend import WallTimeout
 from perdure.testing.calling import Calling
 from perdure.testing.desk import who_acts
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from perdure.model.execution import DurableConfig
     from perdure.model.ids import Home
     from perdure.sdk.invocation import DriverOf
-    from perdure.service.service import Service
     from perdure.store.protocol import Store
     from perdure.testing.clock import VirtualClock
     from perdure.testing.faults import Plan
@@ -146,11 +146,6 @@ class ServerBackend:
         self._began.setdefault(arn, started_s)
         return arn
 
-    @property
-    def service(self) -> "Service":
-        """The service of the node."""
-        return self.node.service
-
     def status(self, arn: str) -> ExecutionStatus:
         return self.node.service.get(id_of(arn)).status
 
@@ -191,6 +186,11 @@ class ServerBackend:
 
     def resume(self, arn: str) -> None:
         self._calling.resume(arn)
+
+    def first_due(self) -> tuple[int, str] | None:
+        """What is due first, the end of an execution not left out: the moment, and the execution."""
+        found = self.node.store.due(TIME_MS_MAX, None, 1)
+        return (found[0].wake_at_ms, found[0].execution_id) if found else None
 
     def got(self, arn: str, callback_id: str) -> None:
         """Whoever asks knows a callback, and may answer it."""
@@ -240,14 +240,12 @@ class ServerBackend:
     def _complaint(self, what: str, arn: str | None, wall_s: float | None) -> str:
         """What was waited for in vain, and what there is to wait for."""
         if wall_s is not None:
-            text = f"waited {wall_s:g} s (wall_timeout) for {what}, in vain"
+            text = f"waiting for {what}: waited {wall_s:g} s (wall_timeout) in vain"
         else:
-            text = f"waiting for {what} is in vain: nothing runs, and nothing will happen by itself"
+            text = f"waiting for {what}: it is in vain to wait: nothing runs, and nothing will happen by itself"
         if not self._clock.auto:
-            text += "; the clock is frozen, so no timer fires (clock.advance moves it)"
-        if arn is not None:
-            text += "\n" + tree_of(self.facts(arn), now_ms=self._clock.now_ms())
-        return text
+            text += "; the clock is frozen, and no timer fires before clock.advance has moved it"
+        return text if arn is None else f"{text}\n{tree_of(self.facts(arn), now_ms=self._clock.now_ms())}"
 
     # --- the end -------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from perdure.engine.timers import deadline_ms
 from perdure.model.operation import Callback
-from perdure.testing.pace import YEAR_S
+from perdure.testing.pace import is_mere_end
 
 if TYPE_CHECKING:
     from perdure.engine.state import ExecutionState
@@ -55,7 +55,7 @@ class NodeTime:
     def due_ms(self) -> int | None:
         """The same as things are: a moment that has passed says that something runs."""
         now_ms = self.clock.now_ms()
-        return self.node.next_due_ms(lambda state, at_ms: at_ms <= now_ms or _counts(state, at_ms))
+        return self.node.next_due_ms(lambda state, at_ms: at_ms <= now_ms or not is_mere_end(at_ms, state))
 
     def _running_due_ms(self) -> int | None:
         """When something is due next in an execution of which an invocation runs, later than now."""
@@ -179,12 +179,6 @@ class Skipping:
             self._time.node.service.next_due_ms(lambda state, at_ms: at_ms == due_ms and _is_timeout(state, at_ms))
             is None
         )
-
-
-def _counts(state: "ExecutionState", at_ms: int) -> bool:
-    """Whether more is due than the end that every execution has sometime: a year after its start, or later."""
-    head = state.head
-    return head.config.execution_timeout_s < YEAR_S or deadline_ms(head) != at_ms
 
 
 def _is_timeout(state: "ExecutionState", at_ms: int) -> bool:

@@ -25,7 +25,7 @@ from perdure.worker.threads import THREADS
 if TYPE_CHECKING:
     from perdure.sdk.drivers.loop import LoopDriver
 
-D = TypeVar("D", bound=BlockingDriver)
+D = TypeVar("D", bound="BlockingDriver | LoopDriver")
 
 
 class TestedClient(RemoteInvocationClient):
