@@ -277,6 +277,7 @@ class ServerRunner(LocalRunner):
         functions = functions_of(app)
         super().__init__(next(iter(functions.values()), _nobody), **options)
         self._port = port
+        self._clients: list[Any] = []
         self._functions = {name: (handler, None) for name, handler in functions.items()}
 
     @property
@@ -303,8 +304,18 @@ class ServerRunner(LocalRunner):
         return found
 
     def boto3(self, service: str = "lambda", **options: Any) -> Any:
-        """boto3's client of the server; `options` are those of `boto3.client`. ModuleNotFoundError without boto3."""
-        return boto3_client(service, self.url, self.backend.node.settings.home.region, options)
+        """boto3's client of the server, which is closed with the runner; `options` are those of `boto3.client`.
+
+        ModuleNotFoundError without boto3.
+        """
+        client = boto3_client(service, self.url, self.backend.node.settings.home.region, options)
+        self._clients.append(client)
+        return client
+
+    def close(self) -> None:
+        while self._clients:
+            self._clients.pop().close()
+        super().close()
 
     def deploy(self, new_handler: Handler) -> Self:
         name = self.function
