@@ -1,5 +1,6 @@
 """The processes of a world: a service with its clock and its memory, and the workers that run what it is given."""
 
+import random
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +14,7 @@ from perdure.worker.handlers import LocalContext, answer_call, crashed, given_of
 from simulation.driver import SimulatedDriver
 from simulation.faults import Died, FaultyClient, FaultyStore, OneThreadCache, Vanished
 from simulation.journals import Violation
+from simulation.timing import TIME
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -100,7 +102,7 @@ class Node:
         client = FaultyClient(world, self, work)
         world.running.append(client)
         try:
-            run_and_end(work, world.handlers[work.function], client)
+            run_and_end(work, world.handlers[work.function], client, world.schedule)
         except Vanished:
             pass
         finally:
@@ -109,14 +111,20 @@ class Node:
             raise Died
 
 
-def run_and_end(invocation: Invocation, handler: Callable[..., Any], client: FaultyClient) -> None:
-    """What a worker does, with a driver whose time-outs are those of the world."""
+def run_and_end(
+    invocation: Invocation, handler: Callable[..., Any], client: FaultyClient, chance: random.Random
+) -> None:
+    """What a worker does, with a driver whose time is that of the world, and whose branches take turns by `chance`."""
     definition = definition_of(handler)
     assert definition is not None
     context = LocalContext(invocation)
     try:
         answer = run_invocation(
-            definition, given_of(invocation), client, lambda_context=context, driver_of=SimulatedDriver
+            definition,
+            given_of(invocation),
+            client,
+            lambda_context=context,
+            driver_of=lambda client, journal, _linger: SimulatedDriver(client, journal, chance, TIME.now_ms),
         )
         outcome, updates = outcome_of_answer(answer, client)
     except (Died, Vanished):

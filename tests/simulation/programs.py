@@ -24,7 +24,7 @@ _LEAVES: Final = [
     ("marker", 2),
     ("race", 3),
 ]
-_NESTED: Final = [("child", 7), ("map", 4), ("parallel", 4), ("invoke", 6), ("saga", 3), ("timeout", 3)]
+_NESTED: Final = [("child", 7), ("map", 4), ("parallel", 4), ("invoke", 6), ("saga", 3), ("timeout", 3), ("futures", 3)]
 
 
 class Author:
@@ -154,7 +154,7 @@ class Author:
         made["bodies"] = self._bodies(depth)
         count = len(made["bodies"])
         made["failing"] = [number for number in range(count) if rng.random() < 0.2]
-        made["at_once"] = 1
+        made["at_once"] = rng.choice([1, 1, 2, None])
         made["flat"] = rng.random() < 0.35
         made["until"] = rng.choice(
             [

@@ -43,6 +43,10 @@ class WorldTime:
                 patch.stop()
             self._world = before
 
+    def now_ms(self) -> int:
+        assert self._world is not None
+        return self._world.now_ms()
+
     def time_ns(self) -> int:
         assert self._world is not None
         return self._world.now_ms() * 1_000_000

@@ -54,6 +54,7 @@ class World(Teller):
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.rng = random.Random(plan.seed)
+        self.schedule = random.Random(plan.seed ^ 0x5CED)
         self.now = T0
         self.slack_ms = 2 * plan.skew_ms
         self.commits = 0
