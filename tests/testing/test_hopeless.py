@@ -84,3 +84,31 @@ def test_waiting_for_what_another_thread_may_bring_goes_on() -> None:
         thread.start()
         assert execution.result().result == "late"
         thread.join()
+
+
+def test_an_execution_that_another_thread_stops_is_waited_for_no_longer() -> None:
+    @durable_execution
+    def asking(_event: Any, context: DurableContext) -> Any:
+        return context.create_callback("approve").result()
+
+    with LocalRunner(asking, wall_timeout=20) as runner:
+        execution = runner.start()
+        execution.callback("approve").wait()
+        thread = threading.Timer(0.05, lambda: execution.stop("enough"))
+        thread.start()
+        execution.result().assert_stopped()
+        thread.join()
+
+
+def test_a_clock_that_another_thread_sets_going_again_goes_on() -> None:
+    with LocalRunner(waiting, wall_timeout=20) as runner:
+        runner.clock.auto = False
+        execution = runner.start()
+
+        def thaw() -> None:
+            runner.clock.auto = True
+
+        thread = threading.Timer(0.05, thaw)
+        thread.start()
+        execution.result().assert_succeeded(None)
+        thread.join()

@@ -1,6 +1,8 @@
 """Executions in this process on a clock of their own: the real service, the real worker, no wire."""
 
+import itertools
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -49,6 +51,9 @@ D = TypeVar("D", bound="BlockingDriver | LoopDriver")
 
 CLOSE_S: Final = 0.8
 
+_numbers: Final = itertools.count(1)
+"""Each back-end is an owner of its own: what one has left in a store, the next one knows to be nobody's."""
+
 
 class LocalBackend:
     """The service, the worker and the clock of one runner. Without an invocation to run it has no thread."""
@@ -87,12 +92,12 @@ class LocalBackend:
             terms=terms,
             clock=clock,
             ids=ids,
-            owner="perdure-testing",
+            owner=f"test-{os.getpid()}-{next(_numbers)}",
             agenda=Agenda(horizon_ms=FOREVER_MS),
         )
         self.service.watch_all(self.desk.written)
         self.pace = Pace(self.service, clock, self.desk, self._unsent, invocation_timeout_s * 1000)
-        clock.bind(self.pace)
+        clock.bind(self.pace, self.desk.tell)
         self._began_s: dict[str, float] = {}
         self._values: dict[str, dict[str, SerDes[Any]]] = {}
         self._ticker: Ticker | None = None
