@@ -65,7 +65,11 @@ def test_a_body_that_never_returns_is_named_after_the_wall_limit() -> None:
         is_over.set()
 
 
-def test_waiting_for_what_will_not_come_is_refused_at_once_where_nobody_else_could_bring_it() -> None:
+def test_waiting_for_what_will_not_come_is_refused_at_once_where_nobody_else_could_bring_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    me = threading.current_thread()
+    monkeypatch.setattr(threading, "enumerate", lambda: [me])
     with LocalRunner(waiting, wall_timeout=1_000_000) as runner:
         execution = runner.start()
         with runner.clock.frozen(), pytest.raises(WallTimeout, match="it is in vain to wait"):

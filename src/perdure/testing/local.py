@@ -1,8 +1,6 @@
 """Executions in this process on a clock of their own: the real service, the real worker, no wire."""
 
-import itertools
 import logging
-import os
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -51,9 +49,6 @@ D = TypeVar("D", bound="BlockingDriver | LoopDriver")
 
 CLOSE_S: Final = 0.8
 
-_numbers: Final = itertools.count(1)
-"""Each back-end is an owner of its own: what one has left in a store, the next one knows to be nobody's."""
-
 
 class LocalBackend:
     """The service, the worker and the clock of one runner. Without an invocation to run it has no thread."""
@@ -84,6 +79,7 @@ class LocalBackend:
         self._worker = ThreadWorker({}, driver_of=self._driver, loop_driver_of=self._loop_driver)
         self._worker.bind_to(self._client)
         self._store = store
+        # Its owner is one of its own: what another runner has left in a store is known to be nobody's.
         self.service = Service(
             store,
             self._functions,
@@ -92,7 +88,6 @@ class LocalBackend:
             terms=terms,
             clock=clock,
             ids=ids,
-            owner=f"test-{os.getpid()}-{next(_numbers)}",
             agenda=Agenda(horizon_ms=FOREVER_MS),
         )
         self.service.watch_all(self.desk.written)
@@ -312,7 +307,8 @@ class LocalBackend:
         return client
 
     def _driver(self, client: Client, journal: Journal, _linger: Linger | None) -> BlockingDriver:
-        driver = (self._given_driver_of or BlockingDriver)(client, journal, self._unsent)
+        linger = None if self.plan.faults else self._unsent  # which checkpoint has what must not depend on the machine
+        driver = (self._given_driver_of or BlockingDriver)(client, journal, linger)
         return self._prepared(driver, client, journal)
 
     def _loop_driver(self, client: Client, journal: Journal) -> "LoopDriver":

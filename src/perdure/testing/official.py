@@ -133,7 +133,7 @@ class DurableFunctionTestRunner(LocalRunner):
 
     def _time_out_next(self, spared: str | None) -> bool:
         """Let time pass until the execution that has the least time has none; False if that is the one to be spared."""
-        found = None if self.clock.is_real else self.backend.first_due()
+        found = None if self.clock.is_real or not self.clock.auto else self.backend.first_due()
         if found is None or (spared is not None and found[1] == id_of(spared)):
             return False
         self.clock.advance_to_ms(max(found[0], self.clock.now_ms()))
