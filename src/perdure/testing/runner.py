@@ -13,7 +13,7 @@ from perdure.model.operation import Callback, OperationStatus
 from perdure.testing.backend import Backend
 from perdure.testing.environment import warn_of_unknown
 from perdure.testing.facts import Facts
-from perdure.testing.handles import Execution, as_answer, as_error, as_payload, callbacks_called
+from perdure.testing.handles import CallbackHandle, Execution, as_answer, as_error, as_payload, callbacks_called
 
 if TYPE_CHECKING:
     from perdure.testing.model import GetDurableExecutionHistoryResponse
@@ -189,6 +189,12 @@ class Runner:
         raise ValidationError(f"a {type(self).__name__} can't fork executions; a LocalRunner can")
 
     # --- callbacks -----------------------------------------------------------------------------------------------
+
+    def callback(self, name: str | None = None, index: int = 0) -> CallbackHandle:
+        """The callback of this name of the execution that was begun last, as `Execution.callback`."""
+        if not self.executions:
+            raise ValidationError("no execution has begun; runner.start() begins one")
+        return self.executions[-1].callback(name, index)
 
     def auto_callback(self, name: str, answer: Any = None) -> Self:
         """Answer every callback of this name, from now on, with a value, or with what a function of the callback id
