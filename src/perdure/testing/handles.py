@@ -11,7 +11,8 @@ from perdure.model.operation import Callback, Operation, OperationStatus
 from perdure.sdk.invocation import to_json
 
 if TYPE_CHECKING:
-    from perdure.model.event import HistoryEvent
+    from perdure.testing.model import Event
+    from perdure.testing.operations import Operation as TestedOperation
     from perdure.testing.runner import Runner
 
 
@@ -45,13 +46,15 @@ class Execution(str):
         """The Result of what has happened by now."""
         return self.runner.result_of(self)
 
-    def history(self) -> "Sequence[HistoryEvent]":
+    def history(self) -> "list[Event]":
         """Its events by now, oldest first."""
-        return self.runner.backend.history(self)
+        found: list[Event] = self.so_far().history
+        return found
 
-    def operations(self) -> Sequence[Operation]:
-        """Its operations by now, in the order in which they started."""
-        return self.runner.backend.operations(self)
+    def operations(self) -> "list[TestedOperation]":
+        """Its operations at the top by now, in the order of the code."""
+        found: list[TestedOperation] = self.so_far().operations
+        return found
 
     def callback(self, name: str | None = None, index: int = 0) -> "CallbackHandle":
         """The callback of this name, which need not be there yet; `index` counts those of the same name from 0."""
@@ -133,7 +136,7 @@ class CallbackHandle:
         return self
 
     def _look(self) -> Callback | None:
-        found = callbacks_called(self._execution.operations(), self._name)
+        found = callbacks_called(self._execution.runner.backend.operations(self._execution), self._name)
         return found[self._index] if -len(found) <= self._index < len(found) else None
 
     def record(self) -> Callback:

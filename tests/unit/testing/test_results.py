@@ -258,3 +258,11 @@ def test_a_running_attempt_is_there_without_an_end() -> None:
     (only,) = early.op("fails").attempts
     assert (only.status, only.next_delay) == ("FAILED", timedelta(seconds=10))
     assert "attempt 1 failed: ValueError: once; next at" in early.tree()
+
+
+def test_a_handle_shows_the_same_while_the_execution_goes_on() -> None:
+    with LocalRunner(shop) as runner:
+        execution = runner.start()
+        runner.go_on(execution, until="operation:cool down")
+        assert [each.path for each in execution.operations()][:3] == ["validate", "orders", "cool down"]
+        assert execution.history()[-1].event_type in {"WaitStarted", "InvocationCompleted"}
