@@ -146,13 +146,17 @@ def test_an_accessor_refuses_an_operation_of_another_type(result: Result) -> Non
 
 def test_an_unknown_name_is_refused_with_near_ones(result: Result) -> None:
     """[T13]"""
-    with pytest.raises(OperationNotFound, match=r"no operation named 'valdate'; did you mean 'validate'\? There are: "):
+    with pytest.raises(
+        OperationNotFound, match=r"Operation with name 'valdate' not found; did you mean 'validate'\? There are: "
+    ):
         result.get_step("valdate")
     with pytest.raises(
-        OperationNotFound, match="no operation named 'mail'; that name is at tell/parallel-branch-0/mail"
+        OperationNotFound, match="Operation with name 'mail' not found; that name is at tell/parallel-branch-0/mail"
     ):
         result.get_step("mail")
-    with pytest.raises(OperationNotFound, match="no operation at 'mail'; that name is at tell/parallel-branch-0/mail"):
+    with pytest.raises(
+        OperationNotFound, match="Operation at 'mail' not found; that name is at tell/parallel-branch-0/mail"
+    ):
         result.op("mail")
     with pytest.raises(LookupError, match="did you mean 'orders'"):
         result.op("order")
