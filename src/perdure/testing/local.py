@@ -87,7 +87,7 @@ class LocalBackend:
             terms=terms,
             clock=clock,
             ids=ids,
-            owner="perdure-testing",
+            owner="perdure-testing" if ids is not None else None,
             agenda=Agenda(horizon_ms=FOREVER_MS),
         )
         self.service.watch_all(self.desk.written)

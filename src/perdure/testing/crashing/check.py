@@ -22,7 +22,7 @@ from perdure.testing.crashing.compare import (
     may_vary,
 )
 from perdure.testing.crashing.effects import Effects, Ledger
-from perdure.testing.crashing.points import Point, to_point
+from perdure.testing.crashing.points import Point, Trace, to_point
 from perdure.testing.crashing.report import CrashCheckFailed, CrashReport, Outcome, RepeatedBody, Verdict
 from perdure.testing.crashing.watch import Watch
 from perdure.testing.local_runner import LocalRunner
@@ -83,16 +83,16 @@ def check_crashes(
 
     Raises CrashCheckFailed with the report unless everything is well; with `raises` False it is only returned.
     """
-    check = _Check(handler, input, effects, seed, setup, options)
+    check = Check(handler, input, effects, seed, setup, options)
     if workers > 1 and check.ledger.is_shared:
         raise ValidationError("with several workers, effects must be Effects(): those of several runs would mix")
-    report = check.report(_chosen(points), workers=workers, pairs=pairs, sequences=sequences, command=command)
+    report = check.report(chosen(points), workers=workers, pairs=pairs, sequences=sequences, command=command)
     if raises and not report.passed:
         raise CrashCheckFailed(report)
     return report
 
 
-def _chosen(points: str | int | Iterable[str | Point]) -> int | list[Point] | None:
+def chosen(points: str | int | Iterable[str | Point]) -> int | list[Point] | None:
     """How many points are to be drawn, or which are meant; None for all."""
     if points == "all":
         return None
@@ -102,8 +102,10 @@ def _chosen(points: str | int | Iterable[str | Point]) -> int | list[Point] | No
     return [each if isinstance(each, Point) else to_point(each) for each in named]
 
 
-class _Check:
+class Check:
     """All runs of one check, and what they are compared with."""
+
+    looks_max = LOOKS_MAX
 
     def __init__(
         self, handler: Handler, given: Any, effects: Any, seed: int, setup: Setup | None, options: dict[str, Any]
@@ -132,7 +134,7 @@ class _Check:
         trace = base.watch.trace
         plans: list[tuple[Point, ...]] = []
         if base.ending is not None and not self._unsteady:
-            plans = self._plans(trace.points(), chosen, pairs=pairs, sequences=sequences)
+            plans = self._plans(self.points_of(trace), chosen, pairs=pairs, sequences=sequences)
         if workers > 1:
             from concurrent.futures import ThreadPoolExecutor
 
@@ -154,7 +156,8 @@ class _Check:
         """Run twice without a crash: what both agree on, all others must agree on too."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", NonDeterminismWarning)
-            base = self._base = self._run((), seed=self._seed, strict=self._options.get("strict", "warn"))
+            base = self._base = self.run((), seed=self._seed, strict=self._options.get("strict", "warn"))
+        self._findings.update(dict.fromkeys(base.watch.findings))
         for warning in caught:
             if isinstance(warning.message, NonDeterminismWarning):
                 self._findings[str(warning.message)] = None
@@ -174,7 +177,7 @@ class _Check:
         """One more run without a crash, the first with the same seed: what differs in it, may."""
         base = self._base
         assert base is not None and base.ending is not None
-        again = self._run((), seed=self._seed + self._looks)
+        again = self.run((), seed=self._seed + self._looks)
         self._looks += 1
         if again.ending is None:
             self._findings[again.stuck] = None
@@ -210,9 +213,13 @@ class _Check:
             plans.append(tuple(rng.sample(list(every), min(size, len(every)))))
         return plans
 
+    def points_of(self, trace: Trace) -> list[Point]:
+        """The points of a run at which something is to go wrong."""
+        return trace.points()
+
     # --- runs ----------------------------------------------------------------------------------------------------
 
-    def _run(self, points: Collection[Point], *, seed: int, strict: Any = "off") -> Ran:
+    def run(self, points: Collection[Point], *, seed: int, strict: Any = "off") -> Ran:
         ledger = Ledger(self._effects)
         watch = Watch(self._function, points, ledger)
         options = {"seed": seed, "schedule_seed": seed, **self._options, "strict": strict}
@@ -233,7 +240,7 @@ class _Check:
         """The run with something going wrong at these points, and what is wrong with it."""
         base = self._base
         assert base is not None and base.ending is not None
-        ran = self._run(points, seed=self._seed)
+        ran = self.run(points, seed=self._seed)
         what = ", then ".join(base.watch.trace.describe(point) for point in points)
         repeats = [
             RepeatedBody(each.body.name, each.body.where, [str(effect) for effect in each.effects])
@@ -266,7 +273,7 @@ class _Check:
         base = self._base
         assert base is not None and base.ending is not None
         found = beyond(differences(base.ending, ending), self._volatile)
-        while not is_final and self._looks < LOOKS_MAX and any(may_vary(each) for each in found):
+        while not is_final and self._looks < self.looks_max and any(may_vary(each) for each in found):
             self._look_again()
             found = beyond(found, self._volatile)
         return found

@@ -1,7 +1,7 @@
 """The points at which a process may die, or a request go astray."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from perdure.exceptions import ValidationError
@@ -93,9 +93,17 @@ class Trace:
         """Every point of the run at which something can go wrong."""
         return list(self._points)
 
+    def what(self, point: Point) -> str:
+        """What is there, in words."""
+        return self._points.get(point, "")
+
     def describe(self, point: Point) -> str:
         """The point with what is there: `after checkpoint 3 (SUCCEED 'charge')`."""
-        return f"{point}{self._points.get(point, '')}"
+        return f"{point}{self.what(point)}"
+
+    def restore(self, points: Mapping[Point, str]) -> None:
+        """Have the points of a trace that was written down, with what is there."""
+        self._points = dict(points)
 
 
 def _cuts(size: int) -> list[int]:

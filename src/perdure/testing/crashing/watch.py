@@ -40,6 +40,7 @@ class Watch(Plan):
         self.trace = Trace()
         self.record = Record()
         self.ledger = ledger
+        self.findings: list[str] = []
         self.violations: list[str] = []
         self.repeats: list[Repeat] = []
         self.interrupted: list[BodyRun] = []
@@ -324,8 +325,13 @@ def _described(update: OperationUpdate) -> str:
 
 def where_of(function: Callable[..., Any]) -> str:
     """Where the code of a body is: `orders.py:12`."""
-    function = getattr(function, "_original_function", function)
-    function = inspect.unwrap(function)
+    function = inspect.unwrap(getattr(function, "_original_function", function))
+    names = getattr(getattr(function, "__code__", None), "co_freevars", ())
+    if "submitter" in names:  # of wait_for_callback, which the author's function is within
+        function = inspect.getclosurevars(function).nonlocals.get("submitter", function)
+    elif "call" in names and function.__name__.startswith("submit"):
+        function = inspect.getclosurevars(function).nonlocals["call"]
+        return where_of(function)
     code = getattr(function, "__code__", None) or getattr(getattr(function, "func", None), "__code__", None)
     if code is None:
         return repr(function)
