@@ -1,7 +1,6 @@
 """Stored histories against changed code: what goes on is accepted, and where code and record part is shown."""
 
 import json
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,8 @@ from perdure.testing.histories import History, facts_of, history_of, write_histo
 from perdure.testing.replaying.judging import Difference, Verdict
 from perdure.testing.replaying.replayer import IncompatibleError, Replayer, ReplayResult
 from perdure.testing.result import Result
-from simulation.programs import Journalist, interpreter, random_program
 from support.local import Local
+from testing.stored import PROGRAM, moments
 
 Handler = Callable[..., Any]
 
@@ -457,18 +456,9 @@ def test_what_is_no_durable_function_is_refused() -> None:
         Replayer(same).replay({})
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", [*range(60), 97, 346])
 def test_any_program_is_compatible_with_its_own_history_wherever_it_stands(seed: int) -> None:
     """[T62]"""
-    rng = random.Random(seed)
-    program = durable_execution(name="program")(interpreter(Journalist()))
-    local = Local(program, functions={"plain": lambda _event, _context: "plain"}, seed=seed)
-    execution_id = local.start(random_program(rng))
-    for _ in range(60):
-        local.go_on(execution_id, until_s=rng.choice([0, 1, 40]))
-        result = Replayer(program).replay(history_of(local.service, execution_id))
+    for local, execution_id in moments(seed):
+        result = Replayer(PROGRAM).replay(history_of(local.service, execution_id))
         assert (result.verdict, str(result.divergence), list(result.warnings)) == (Verdict.COMPATIBLE, "None", [])
-        if local.service.get(execution_id).end_ms is not None:
-            break
-        for callback in local.service.open_callbacks():
-            local.service.succeed_callback(callback.callback_id, "answered")
