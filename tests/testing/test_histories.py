@@ -17,6 +17,7 @@ from perdure.testing.histories import (
     facts_of,
     find_histories,
     fold_operations,
+    history_from,
     history_of,
     load_history,
     read_history,
@@ -97,6 +98,19 @@ def test_the_facts_of_a_history_say_what_each_invocation_came_to() -> None:
     assert [operation.name for operation in facts.operations] == ["reserve", "cool-down"]
     said = [(each.number, each.status, each.replayed_operations, each.new_operations) for each in facts.invocations]
     assert said == [(1, "PENDING", 0, 2), (2, "SUCCEEDED", 2, 0)]
+
+
+def test_an_execution_that_ends_while_it_is_read_has_ended() -> None:
+    local = Local(order)
+    execution_id = local.start(7)
+    local.go_on(execution_id, until_s=0)
+
+    def events() -> list[Any]:
+        local.go_on(execution_id)
+        return list(local.service.all_events(execution_id))
+
+    history = history_from(lambda: local.service.get(execution_id), events)
+    assert (history.view.status, history.view.result) == (ExecutionStatus.SUCCEEDED, '"done with 7"')
 
 
 def test_what_the_aws_command_line_prints_is_understood(tmp_path: Path) -> None:
