@@ -173,7 +173,9 @@ class AsyncDurableContext(Calls):
 
     def _answer_of(self, callback: AsyncCallback[T]) -> AsyncDurableFuture[T]:
         begun = partial(callback_result, self._session, callback.operation_id, callback.serdes)
-        return self._future(begun, "create_callback(…).result", None)
+        future = self._future(begun, "create_callback(…).result", None)
+        future.place = callback.operation_id
+        return future
 
     @overload
     def wait_for_callback(

@@ -167,7 +167,10 @@ class DurableContext(Calls):
 
     def _callback_result(self, callback: Callback[Any]) -> Any:
         self._check("create_callback(…).result", None)
-        return self._run(partial(callback_result, self._session, callback.operation_id, callback.serdes))
+        try:
+            return self._run(partial(callback_result, self._session, callback.operation_id, callback.serdes))
+        finally:
+            self._session.journal.asked_for(self._scope, callback.operation_id)
 
     @overload
     def wait_for_callback(
@@ -453,14 +456,17 @@ class DurableContext(Calls):
             return given
         if isinstance(given, Callback):
             begun = partial(callback_result, self._session, given.operation_id, given.serdes)
-            return self._begin(begun, "create_callback", None, light=True)
+            return self._begin(begun, "create_callback", None, light=True, place=given.operation_id)
         raise ValidationError(f"a future of context.start or a callback is needed, not {given!r}")
 
-    def _begin(self, begun: Begun[Any], call: str, name: str | None, *, light: bool = False) -> "DurableFuture[Any]":
+    def _begin(
+        self, begun: Begun[Any], call: str, name: str | None, *, light: bool = False, place: str | None = None
+    ) -> "DurableFuture[Any]":
         from perdure.futures import DurableFuture
 
         what = f"context.start.{call}({name!r})" if name else f"context.start.{call}(…)"
         future: DurableFuture[Any] = DurableFuture(begun, self._scope, what, self._driver, self._run)
+        future.place = place
         future.start(light=light)
         return future
 

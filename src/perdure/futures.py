@@ -36,7 +36,12 @@ class Settled(Generic[T]):
 
 
 class Promise(Generic[T_co]):
-    """An operation and, once it has one, its outcome. `number` counts the outcomes of its context in their order."""
+    """An operation and, once it has one, its outcome. `number` counts the outcomes of its context in their order.
+
+    `place` is that of the operation, where it is not the latest of its context.
+    """
+
+    place: str | None = None
 
     def __init__(self, begun: "Begun[T_co]", scope: "Scope", call: str) -> None:
         frame = sys._getframe(1)
@@ -49,7 +54,6 @@ class Promise(Generic[T_co]):
         self._begun: Begun[T_co] | None = begun
         self._scope = scope
         self._turn = scope.counter
-        self._place: str | None = None
         self._value: T_co | None = None
         self._error: BaseException | None = None
         self._listeners: list[Any] = []
@@ -65,10 +69,11 @@ class Promise(Generic[T_co]):
     def _run_beside(self) -> None:
         """It begins to run beside its context, which does not know its end before it has asked for it."""
         scope = self._scope
-        self._place = operation_id(scope.prefix, self._turn)
+        if self.place is None:
+            self.place = operation_id(scope.prefix, self._turn)
         if scope.beside is None:
             scope.beside = set()
-        scope.beside.add(self._place)
+        scope.beside.add(self.place)
 
     def settle(self, value: Any, error: BaseException | None) -> None:
         """Give it its outcome; the first one counts."""
@@ -139,7 +144,7 @@ class DurableFuture(Promise[T_co]):
         self.use()
         if not self.is_settled:
             self._run(lambda: self._driver.settle([self], lambda: self.is_settled))
-        self._driver.asked_for(self._scope, self._place)
+        self._driver.asked_for(self._scope, self.place)
         return self.value
 
     @property
@@ -199,7 +204,7 @@ class AsyncDurableFuture(Promise[T_co]):
                 yield from self._drive().__await__()
             else:
                 yield from self._driver.settle([self], lambda: self.is_settled).__await__()
-        self._driver.asked_for(self._scope, self._place)
+        self._driver.asked_for(self._scope, self.place)
         return self.value
 
     async def _drive(self) -> None:
@@ -219,7 +224,7 @@ class AsyncDurableFuture(Promise[T_co]):
         self.use()
         if not self.is_settled:
             raise InvalidStateError(f"{self.call} has not ended; await it")
-        self._driver.asked_for(self._scope, self._place)
+        self._driver.asked_for(self._scope, self.place)
         return self.value
 
     def exception(self) -> BaseException | None:

@@ -1,16 +1,16 @@
-"""How the operations of a simulated invocation run: as everywhere, but for the time that a body takes."""
+"""How simulated operations run: branches take turns by chance, bodies take the time of the world."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
 from perdure.sdk.arity import refuse_coroutine
-from perdure.sdk.drivers.blocking import BlockingDriver
+from perdure.sdk.drivers.scheduled import ScheduledDriver
 from simulation.timing import TIME
 
 T = TypeVar("T")
 
 
-class SimulatedDriver(BlockingDriver):
+class SimulatedDriver(ScheduledDriver):
     """A step's time-out is measured by the clock of the world, and its body runs where everything runs."""
 
     async def call_within(self, seconds: int, body: Callable[[], T | Awaitable[T]], function: Callable[..., Any]) -> T:

@@ -1,11 +1,12 @@
 """The processes of a world: a service with its clock and its memory, and the workers that run what it is given."""
 
+import random
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from perdure.engine.terms import RetryPolicy, Terms
-from perdure.execution import definition_of
+from perdure.execution import definition_of, durable_execution
 from perdure.sdk.invocation import run_invocation
 from perdure.service.invocation import Call, Invocation
 from perdure.service.service import Service
@@ -13,11 +14,39 @@ from perdure.worker.handlers import LocalContext, answer_call, crashed, given_of
 from simulation.driver import SimulatedDriver
 from simulation.faults import Died, FaultyClient, FaultyStore, OneThreadCache, Vanished
 from simulation.journals import Violation
+from simulation.timing import TIME
 
 if TYPE_CHECKING:
     from simulation.world import World
 
 TERMS: Final = Terms(retries=RetryPolicy(quarantine_after=25))
+
+
+@durable_execution(name="program")
+def program(event: Any, context: Any) -> Any:
+    return TIME.world.handle(event, context)
+
+
+@durable_execution(name="short")
+def short(event: Any, context: Any) -> Any:
+    return TIME.world.handle(event, context)
+
+
+def plain(event: Any, _context: Any) -> Any:
+    return f"plain {event}"
+
+
+def refusing(_event: Any, _context: Any) -> Any:
+    raise ValueError("on purpose")
+
+
+HANDLERS: Final[dict[str, Callable[..., Any]]] = {
+    "program": program,
+    "short": short,
+    "plain": plain,
+    "refusing": refusing,
+}
+"""The functions of all worlds."""
 
 
 class NodeClock:
@@ -94,13 +123,13 @@ class Node:
         work = self.queue.work.popleft()
         if isinstance(work, Call):
             world.counts["calls"] += 1
-            answer_call(work, world.handlers[work.function])
+            answer_call(work, HANDLERS[work.function])
             return
         world.counts["invocations"] += 1
         client = FaultyClient(world, self, work)
         world.running.append(client)
         try:
-            run_and_end(work, world.handlers[work.function], client)
+            run_and_end(work, HANDLERS[work.function], client, world.schedule)
         except Vanished:
             pass
         finally:
@@ -109,14 +138,20 @@ class Node:
             raise Died
 
 
-def run_and_end(invocation: Invocation, handler: Callable[..., Any], client: FaultyClient) -> None:
-    """What a worker does, with a driver whose time-outs are those of the world."""
+def run_and_end(
+    invocation: Invocation, handler: Callable[..., Any], client: FaultyClient, chance: random.Random
+) -> None:
+    """What a worker does, with a driver whose time is that of the world, and whose branches take turns by `chance`."""
     definition = definition_of(handler)
     assert definition is not None
     context = LocalContext(invocation)
     try:
         answer = run_invocation(
-            definition, given_of(invocation), client, lambda_context=context, driver_of=SimulatedDriver
+            definition,
+            given_of(invocation),
+            client,
+            lambda_context=context,
+            driver_of=lambda client, journal, _linger: SimulatedDriver(client, journal, chance, TIME.now_ms),
         )
         outcome, updates = outcome_of_answer(answer, client)
     except (Died, Vanished):

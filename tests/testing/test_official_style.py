@@ -5,6 +5,7 @@ say what the official packages do; and here with their imports changed.
 """
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+
+from perdure.testing.modes import Choice, Mode, choose
 
 FOLDER = Path(__file__).parent / "official"
 FILES = sorted(FOLDER.glob("*.py"))
@@ -47,7 +50,7 @@ def module(path: Path) -> types.ModuleType:
     return made
 
 
-@pytest.mark.parametrize(
+each_test = pytest.mark.parametrize(
     ("path", "name"),
     [
         pytest.param(path, name, id=f"{path.stem}-{name.removeprefix('test_')}")
@@ -55,10 +58,30 @@ def module(path: Path) -> types.ModuleType:
         for name in names_in(path)
     ],
 )
-def test_a_test_for_the_official_packages_passes_with_its_import_lines_changed(path: Path, name: str) -> None:
+
+
+@each_test
+def test_a_test_for_the_official_packages_passes_with_its_import_lines_changed(
+    path: Path, name: str, tmp_path: Path
+) -> None:
     """[T1]"""
-    test: Callable[[], None] = getattr(module(path), name)
-    test()
+    run(getattr(module(path), name), tmp_path)
+
+
+def run(test: Callable[..., None], folder: Path) -> None:
+    """Call a test as pytest does."""
+    wants_folder = "tmp_path" in inspect.signature(test).parameters
+    test(**({"tmp_path": folder} if wants_folder else {}))
+
+
+@each_test
+def test_it_passes_at_a_server_too(path: Path, name: str, tmp_path: Path) -> None:
+    """[T1] As with `--perdure-mode server`."""
+    before = choose(Choice(mode=Mode.SERVER))
+    try:
+        run(getattr(module(path), name), tmp_path)
+    finally:
+        choose(before)
 
 
 def test_the_files_say_what_the_official_packages_do() -> None:

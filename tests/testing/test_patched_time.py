@@ -54,11 +54,11 @@ def test_time_and_datetime_tell_the_modelled_time_before_and_after_a_wait() -> N
 def test_sleeping_in_a_body_takes_modelled_time() -> None:
     @durable_execution
     def sleeping(_event: Any, context: DurableContext) -> None:
-        context.step(lambda: time.sleep(1_000), name="nap")
+        context.step(lambda: time.sleep(800), name="nap")
 
     with LocalRunner(sleeping, patch_time=True) as runner:
         result = runner.run()
-    assert result.op("nap").duration == timedelta(seconds=1_000)
+    assert result.op("nap").duration == timedelta(seconds=800)
 
 
 def test_the_machine_s_time_is_back_after_closing_and_was_there_all_the_time_without_the_option() -> None:

@@ -94,7 +94,7 @@ def test_a_paused_execution_goes_on_only_when_it_is_resumed() -> None:
         execution = runner.start()
         execution.pause()
         assert execution.status == "PAUSED"
-        with pytest.raises(WallTimeout, match="is PAUSED"):
+        with pytest.raises(WallTimeout, match=" PAUSED "):
             execution.result(wall_timeout=0.05)
         execution.resume()
         execution.result().assert_succeeded("yes")

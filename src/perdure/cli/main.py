@@ -18,6 +18,7 @@ root = Group(
     help="Durable functions on your own machine: they survive crashes, wait a year without running, and go on.",
     lazy={
         "run": ("perdure.cli.run:run", "Run a durable function here, or go on with a run that was cut off."),
+        "crash-test": ("perdure.cli.crash_test:crash_test", "Let a run's process die at every point, and compare."),
         "dev": ("perdure.cli.dev.command:dev", "Serve functions while they are written: a module, or a SAM template."),
         "serve": ("perdure.cli.serve:serve", "Serve the Lambda API: for boto3, the AWS CLI, SAM and official SDKs."),
         "worker": ("perdure.cli.worker:worker", "Run the functions of some modules for a server."),

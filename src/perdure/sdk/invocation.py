@@ -18,7 +18,7 @@ from perdure.logger import Logger
 from perdure.model.error import ErrorObject
 from perdure.model.operation import Operation, OperationUpdate
 from perdure.model.word import Word
-from perdure.sdk import plugins
+from perdure.sdk import plugins, strictness
 from perdure.sdk.annotated import input_type_of
 from perdure.sdk.client import Client
 from perdure.sdk.drivers.blocking import BlockingDriver
@@ -30,6 +30,7 @@ from perdure.sdk.leaving import check_nothing_unused
 from perdure.sdk.misuse import Guard, active
 from perdure.sdk.scope import Scope
 from perdure.sdk.session import Session
+from perdure.sdk.strictness import Strict
 from perdure.serdes import SerDes, SerDesContext
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from perdure.context import DurableContext
     from perdure.plugin import DurableInstrumentationPluginFactory
     from perdure.sdk.drivers.loop import LoopDriver
+    from perdure.sdk.strict import Ground
     from perdure.types import LoggerInterface
 
 log: Final = logging.getLogger("perdure")
@@ -62,6 +64,8 @@ class Definition(msgspec.Struct, frozen=True):
     retry_strategy: "RetryStrategy | None" = None
     logger: "LoggerInterface | None" = None
     plugins: "Sequence[DurableInstrumentationPluginFactory]" = ()
+    strict: Strict | None = None
+    """None: as strict as the process is."""
 
 
 class InvocationInput(msgspec.Struct, frozen=True):
@@ -126,12 +130,15 @@ def run_invocation(
     with watch_of(definition, given, lambda_context) as watch:
         journal = watch.journal()
         driver = driver_of(client, journal, linger)
-        run = Run(definition, given, journal, watch.around(driver), lambda_context)
+        handler, session_driver, made_by = definition.handler, watch.around(driver), context_of or DurableContext
+        if (ground := ground_of(definition)) is not None:
+            handler, session_driver = ground.handler, ground.driver(session_driver)
+            made_by = context_of or ground.context_of
+        run = Run(definition, given, journal, session_driver, lambda_context)
         run.session.observer = watch.observer
         token = active.set(run.scope)
         try:
-            context = (context_of or DurableContext)(run.session, run.scope)
-            answer = run.ended(definition.handler(run.event(), context))
+            answer = run.ended(handler(run.event(), made_by(run.session, run.scope)))
         except BaseException as error:  # noqa: BLE001 - whatever the handler raises ends the execution or the invocation
             answer = run.answer_for(error)
         finally:
@@ -162,6 +169,7 @@ async def run_on_loop(
     with watch_of(definition, given, lambda_context) as watch:
         journal = watch.journal()
         driver = (driver_of or LoopDriver)(client, journal)
+        handler = definition.handler if (ground := ground_of(definition)) is None else ground.handler
         run = Run(definition, given, journal, watch.around(driver), lambda_context)
         run.session.observer = watch.observer
 
@@ -171,7 +179,7 @@ async def run_on_loop(
             current_driver.set(driver)
             context = (context_of or AsyncDurableContext)(run.session, run.scope)
             try:
-                return run.ended(await definition.handler(run.event(), context))
+                return run.ended(await handler(run.event(), context))
             except BaseException as error:  # noqa: BLE001 - whatever it raises ends the execution or the invocation
                 return run.answer_for(error)
 
@@ -189,6 +197,16 @@ async def run_on_loop(
         else:
             answer = main.result()
         return watch.ended(run.settled(answer, driver, rest))
+
+
+def ground_of(definition: Definition) -> "Ground | None":
+    """What guards the handler against what a replay would not repeat, if that was asked for."""
+    mode = definition.strict or strictness.mode
+    if mode is Strict.OFF:
+        return None
+    from perdure.sdk.strict import Ground
+
+    return Ground(definition, mode)
 
 
 class Ending(Protocol):

@@ -276,7 +276,7 @@ class Loop:
         """Nobody knows whether events are on disk. If they begin an invocation, somebody has to look soon."""
         if any(type(event) is ev.InvocationStarted for event in events):
             head = state.head
-            self.agenda.schedule(head.execution_id, head.target, self._ledger.clock.now_ms() + RETRY_MS)
+            self.agenda.look_by(head.execution_id, head.target, self._ledger.clock.now_ms() + RETRY_MS)
 
     def runs(self, head: Head) -> bool:
         """Whether the invocation in flight runs in this process. The execution's lock is held.

@@ -72,7 +72,7 @@ class LocalClient(InProcessClient):
     def end(self, outcome: cmd.Outcome, updates: Sequence[OperationUpdate]) -> None:
         backend, invocation = self._backend, self.invocation
         try:
-            self._die_if_due()
+            self._die_if_due(outcome, updates)
             if not self.is_dead:
                 super().end(outcome, self._on_our_clock(updates))
                 return
@@ -84,10 +84,10 @@ class LocalClient(InProcessClient):
         finally:
             backend.desk.end(invocation)
 
-    def _die_if_due(self) -> None:
+    def _die_if_due(self, outcome: cmd.Outcome, updates: Sequence[OperationUpdate]) -> None:
         if self.script is not None:
             try:
-                self.script.check()
+                self.script.ending(outcome, updates)
             except ProcessDied:
                 self.is_dead = True
 

@@ -1,9 +1,10 @@
 """Faults that a test wants: processes that die, checkpoints that are lost, come twice, are refused or are slow."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
+from perdure.engine import commands as cmd
 from perdure.exceptions import CheckpointError, DurableApiErrorCategory
 from perdure.model.operation import Operation, OperationUpdate
 from perdure.sdk.client import Answer
@@ -56,6 +57,10 @@ class Plan:
     def has(self, kind: str) -> bool:
         return any(fault.kind == kind and fault.left > 0 for fault in self.faults)
 
+    def script(self, client: Any) -> "Script":
+        """What happens to the invocation of this client."""
+        return Script(self, client)
+
 
 class Script:
     """What happens to one invocation: the hooks of its driver, and of its client. `die` has its process die."""
@@ -65,10 +70,11 @@ class Script:
         self._client = client
         self.bind({})
 
-    def bind(self, records: Mapping[str, Operation]) -> None:
-        """Give it what the invocation knows of earlier operations."""
+    def bind(self, records: dict[str, Operation]) -> dict[str, Operation]:
+        """Give it what the invocation knows of earlier operations; return what that is to use."""
         self.records = records
         self.places = Places(records)
+        return records
 
     # --- the driver ----------------------------------------------------------------------------------------------
 
@@ -109,6 +115,10 @@ class Script:
             for record in list(self.records.values()):
                 if record.is_terminal:
                     self._die_if("crash after", record.id)
+
+    def ending(self, outcome: cmd.Outcome, updates: Sequence[OperationUpdate]) -> None:
+        """The handler has returned, or can't go on; that, and the updates, are about to be recorded."""
+        self.check()
 
     # --- the client ----------------------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ from perdure.testing.clock import VirtualClock
 from perdure.testing.desk import Desk, Unsent, within
 from perdure.testing.driving import hooked
 from perdure.testing.facts import Facts
-from perdure.testing.faults import Plan, Script
+from perdure.testing.faults import Plan
 from perdure.testing.functions import Functions
 from perdure.testing.logs import Logs, listened
 from perdure.testing.pace import FOREVER_MS, Pace
@@ -87,7 +87,7 @@ class LocalBackend:
             terms=terms,
             clock=clock,
             ids=ids,
-            owner="perdure-testing",
+            owner="perdure-testing" if ids is not None else None,
             agenda=Agenda(horizon_ms=FOREVER_MS),
         )
         self.service.watch_all(self.desk.written)
@@ -230,6 +230,10 @@ class LocalBackend:
         execution_id = id_of(arn) if arn is not None else None
         self.pace.until(is_true, wall_s=wall_s, complain=complain, execution_id=execution_id, settles=settles)
 
+    def first_due(self) -> tuple[int, str] | None:
+        """What is due first, the end of an execution not left out: the moment, and the execution."""
+        return next(iter(self.service.agenda.entries()), None)
+
     def got(self, arn: str, callback_id: str) -> None:
         """Whoever asks knows a callback, and may answer it."""
         self.pace.got(id_of(arn), callback_id)
@@ -296,7 +300,7 @@ class LocalBackend:
     def _client(self, invocation: Invocation) -> LocalClient:
         client = LocalClient(self, invocation)
         if self.plan:
-            client.script = Script(self.plan, client)
+            client.script = self.plan.script(client)
         running = self.desk.of(invocation)
         if running is not None:
             running.client = client
@@ -316,7 +320,7 @@ class LocalBackend:
         script = client.script if isinstance(client, LocalClient) else None
         if script is None:
             return driver
-        script.bind(journal.records)
+        journal.records = script.bind(journal.records)
         return hooked(driver, script)
 
     # --- the end -------------------------------------------------------------------------------------------------

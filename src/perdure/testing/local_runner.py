@@ -1,6 +1,7 @@
 """Runs a durable function in this process, and has happen to it what a test wants."""
 
 import random
+import threading
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
@@ -14,6 +15,8 @@ from perdure.execution import definition_of
 from perdure.model.execution import ENDED, EXECUTION_TIMEOUT_S_MAX, DurableConfig
 from perdure.model.ids import Home
 from perdure.model.operation import Operation
+from perdure.sdk import strictness
+from perdure.sdk.strictness import Strict, stricter, to_strict
 from perdure.store.memory import MemoryStore
 from perdure.store.protocol import Store
 from perdure.testing.chance import RandomIds, SeededIds
@@ -59,10 +62,14 @@ class LocalRunner(Runner):
     is free again for every execution, unless `same_store`. `seed` makes ids and chance; `schedule_seed` also decides in
     which order branches run. `serdes` is for values of steps that name none.
 
+    `strict` says what becomes of a handler that asks for a clock, chance, a file or a connection outside of a step:
+    "warn", "raise" or "off"; with PERDURE_STRICT=1 in the environment it is always "raise".
+
     `limits` are the documented ones, "aws", with `max_operations` and `max_bytes`; `Limits(…)` of one's own; None for
     those of Perdure. `checkpoint_delay` is modelled time that each checkpoint takes. `page_bytes` is for other runners:
     here, an invocation gets its state whole. With `patch_time`, `time.time` and `datetime.now` tell the clock's time
-    while the runner is open.
+    while the runner is open. Runners that are given one `clock` are on it together, where one of them at a time runs
+    anything.
     """
 
     def __init__(
@@ -85,14 +92,17 @@ class LocalRunner(Runner):
         same_store: bool = False,
         schedule_seed: int | None = None,
         patch_time: bool = False,
+        strict: Strict | str | bool = Strict.WARN,
         region: str = "us-east-1",
+        clock: VirtualClock | None = None,
     ) -> None:
         super().__init__(wall_timeout)
         if page_bytes is not None and page_bytes < 1:
             raise ValidationError(f"page_bytes must be at least 1, not {page_bytes}")
         self._serdes = serdes
+        self._strict = stricter(strictness.mode, to_strict(strict))
         self._handler = self._own(handler)
-        self.clock = VirtualClock(start_time, is_real=not skip_time)
+        self.clock = clock or VirtualClock(start_time, is_real=not skip_time)
         timeout_s = to_duration(execution_timeout, "execution_timeout").seconds
         self._config = DurableConfig(timeout_s or EXECUTION_TIMEOUT_S_MAX)
         self._invocation_timeout_s = (
@@ -106,7 +116,8 @@ class LocalRunner(Runner):
         self._region = region
         self._plan = Plan()
         self._plan.delay_s = checkpoint_delay
-        self._local: LocalBackend | None = None
+        self._lock = threading.Lock()
+        self._local: Any = None
         self._functions: dict[str, tuple[Handler, DurableConfig | None]] = {}
         self._stepped: Execution | None = None
         self._is_closed = False
@@ -117,9 +128,14 @@ class LocalRunner(Runner):
         durable = as_durable(handler)
         definition = definition_of(durable)
         assert definition is not None
-        if self._serdes is None or definition.serdes is not None:
-            return durable
-        return _Redefined(durable, msgspec.structs.replace(definition, serdes=self._serdes))
+        return self._strictly(durable, serdes=definition.serdes or self._serdes)
+
+    def _strictly(self, durable: Handler, **changes: Any) -> Handler:
+        """A durable function that is as strict as the runner, unless it says itself how strict it is."""
+        definition = definition_of(durable)
+        assert definition is not None
+        strict = definition.strict or self._strict
+        return _Redefined(durable, msgspec.structs.replace(definition, strict=strict, **changes))
 
     @property
     def function(self) -> str:
@@ -128,15 +144,24 @@ class LocalRunner(Runner):
         return definition.name
 
     @property
-    def backend(self) -> LocalBackend:
-        if self._local is None:
-            if self._is_closed:
-                raise ValidationError("this runner is closed; make another one")
-            self._local = self._open(ACCOUNT)
-        return self._local
+    def backend(self) -> Any:
+        return self._local or self._opened(ACCOUNT)
 
-    def _open(self, account: str) -> LocalBackend:
-        local = LocalBackend(
+    def _opened(self, account: str) -> Any:
+        """The backend, made now if this is the first call for it."""
+        with self._lock:
+            if self._local is None:
+                if self._is_closed:
+                    raise ValidationError("this runner is closed; make another one")
+                self._local = self._open(account)
+            return self._local
+
+    def _backend_type(self) -> Callable[..., Any]:
+        """What makes the back-end."""
+        return LocalBackend
+
+    def _open(self, account: str) -> Any:
+        local = self._backend_type()(
             clock=self.clock,
             store=self._open_store(),
             plan=self._plan,
@@ -147,10 +172,14 @@ class LocalRunner(Runner):
             ids=SeededIds(self._seed) if self._store is None else RandomIds(),
             driver_of=self._driver_of(),
         )
+        self._put_functions(local)
+        return local
+
+    def _put_functions(self, local: Any) -> None:
+        """Have the back-end run the functions of this runner."""
         local.put(self.function, self._handler)
         for name, (handler, config) in self._functions.items():
             local.put(name, handler, config)
-        return local
 
     def _open_store(self) -> Store:
         if isinstance(self._store, str):
@@ -183,7 +212,9 @@ class LocalRunner(Runner):
     ) -> Self:
         """Have `context.invoke(function_name)` begin an execution of a durable function."""
         timeout_s = to_duration(execution_timeout, "execution_timeout").seconds
-        return self._register(function_name, as_durable(handler), DurableConfig(timeout_s, retention_period_days))
+        return self._register(
+            function_name, self._strictly(as_durable(handler)), DurableConfig(timeout_s, retention_period_days)
+        )
 
     def _register(self, reference: str, handler: Handler, config: DurableConfig | None) -> Self:
         name = bare_name(reference)
@@ -249,7 +280,8 @@ class LocalRunner(Runner):
         return super().finish(execution, raises=raises, wall_timeout=wall_timeout)
 
     def fork(self, execution: str, operation_id: str, name: str | None) -> str:
-        return self.backend.fork(execution, operation_id, name=name)
+        forked: str = self.backend.fork(execution, operation_id, name=name)
+        return forked
 
     def got(self, execution: str, callback_id: str) -> None:
         self.backend.got(execution, callback_id)
@@ -313,8 +345,9 @@ class LocalRunner(Runner):
     # --- the end -------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        self._is_closed = True
-        local, self._local = self._local, None
+        with self._lock:
+            self._is_closed = True
+            local, self._local = self._local, None
         if local is not None:
             local.close()
         if self._patched is not None:

@@ -1,5 +1,6 @@
 """The runners under their official names: the same, with the official parameters, defaults and raw results."""
 
+import itertools
 import json
 import re
 import time
@@ -72,6 +73,16 @@ class DurableFunctionTestRunner(LocalRunner):
         self._limit_s = execution_timeout
         self._limits_s: dict[str, int] = {}
 
+    def _backend_type(self) -> Callable[..., Any]:
+        """As `--perdure-mode` says, if it says it: these tests are to run unchanged."""
+        from perdure.testing.modes import Mode, chosen
+
+        if chosen().mode is not Mode.SERVER:
+            return super()._backend_type()
+        from perdure.testing.server import ServerBackend
+
+        return ServerBackend
+
     @property
     def result_class(self) -> "type[DurableFunctionTestResult]":
         from perdure.testing.result import DurableFunctionTestResult
@@ -122,10 +133,10 @@ class DurableFunctionTestRunner(LocalRunner):
 
     def _time_out_next(self, spared: str | None) -> bool:
         """Let time pass until the execution that has the least time has none; False if that is the one to be spared."""
-        entries = [] if self.clock.is_real else list(self.backend.service.agenda.entries())
-        if not entries or (spared is not None and entries[0][1] == id_of(spared)):
+        found = None if self.clock.is_real or not self.clock.auto else self.backend.first_due()
+        if found is None or (spared is not None and found[1] == id_of(spared)):
             return False
-        self.clock.advance_to_ms(max(entries[0][0], self.clock.now_ms()))
+        self.clock.advance_to_ms(max(found[0], self.clock.now_ms()))
         return True
 
     def register_durable_function(
@@ -169,7 +180,7 @@ class DurableFunctionTestRunner(LocalRunner):
         execution = self.begin(
             function_name,
             None if raw is not None else input,
-            name=execution_name,
+            name=self._free(function_name, execution_name),
             tenant_id=tenant_id,
             raw_input=how.get("raw_input", raw),
             execution_timeout=_modelled(limit_s, skip_time=not self.clock.is_real),
@@ -177,10 +188,18 @@ class DurableFunctionTestRunner(LocalRunner):
         self._limits_s[execution] = limit_s
         return execution
 
+    def _free(self, function: str, name: str) -> str:
+        """The name, or one with a number after it: as officially, every run is an execution of its own in its store."""
+        store = self._store
+        if store is None or isinstance(store, str) or store.find(function, name) is None:
+            return name
+        numbered = (f"{name}-{number}" for number in itertools.count(2))
+        return next(free for free in numbered if store.find(function, free) is None)
+
     def _at_home(self, account: str) -> Any:
         if self._local is None:
             self._account = account
-            self._local = self._open(account)
+            self._local = self._opened(account)
         elif account != self._account:
             raise ValidationError(
                 f"this runner's executions are in the account {self._account}, not {account}; make another runner"

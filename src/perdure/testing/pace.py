@@ -62,7 +62,7 @@ class Pace:
         if agenda.next_at_ms() - self._clock.now_ms() > FOREVER_MS // 4:
             return None
         for at_ms, execution_id in agenda.entries():
-            if not ledger.read(execution_id, partial(_is_mere_end, at_ms)):
+            if not ledger.read(execution_id, partial(is_mere_end, at_ms)):
                 return at_ms
         return None
 
@@ -235,7 +235,7 @@ class Pace:
         return False
 
 
-def _is_mere_end(at_ms: int, state: ExecutionState) -> bool:
+def is_mere_end(at_ms: int, state: ExecutionState) -> bool:
     """Whether what is due then is only the end that every execution has sometime: a year after its start, or later."""
     head = state.head
     return head.config.execution_timeout_s >= YEAR_S and deadline_ms(head) == at_ms

@@ -32,6 +32,8 @@ class Runner:
         self.wall_timeout = wall_timeout
         self._answers: dict[str, Any] = {}
         self._answered: set[str] = set()
+        self.executions: list[Execution] = []
+        """Those that were begun here, in order."""
 
     @property
     def backend(self) -> Backend:
@@ -117,7 +119,9 @@ class Runner:
             tenant_id=tenant_id,
             execution_timeout_s=timeout_s,
         )
-        return Execution(arn, self)
+        execution = Execution(arn, self)
+        self.executions.append(execution)
+        return execution
 
     def finish(self, execution: str, *, raises: bool = False, wall_timeout: float | None = None) -> Any:
         """The Result of an execution, once it has ended."""

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,12 @@ from aws_durable_execution_sdk_python.config import Duration
 from aws_durable_execution_sdk_python.execution import InvocationStatus
 from aws_durable_execution_sdk_python_testing import DurableFunctionTestRunner
 from aws_durable_execution_sdk_python_testing.exceptions import DurableFunctionsTestError
+from aws_durable_execution_sdk_python_testing.execution import ExecutionStatus
 from aws_durable_execution_sdk_python_testing.model import GetDurableExecutionHistoryResponse
 from aws_durable_execution_sdk_python_testing.runner import DurableFunctionTestResult
+from aws_durable_execution_sdk_python_testing.stores.filesystem import FileSystemExecutionStore
+from aws_durable_execution_sdk_python_testing.stores.memory import InMemoryExecutionStore
+from aws_durable_execution_sdk_python_testing.stores.sqlite import SQLiteExecutionStore
 
 
 @durable_execution
@@ -37,8 +42,7 @@ def test_a_runner_is_closed_by_hand() -> None:
 def test_a_result_has_a_status_of_the_execution_beside_that_of_the_invocation() -> None:
     with DurableFunctionTestRunner(handler=greets) as runner:
         result = runner.run(input='{"name": "x"}', execution_timeout=10)
-    assert result.execution_status is not None
-    assert result.execution_status.value == "SUCCEEDED"
+    assert result.execution_status is ExecutionStatus.SUCCEEDED
 
 
 def test_the_old_name_of_the_time_limit_is_still_understood() -> None:
@@ -100,6 +104,18 @@ def test_an_execution_times_out_if_it_is_waited_for_longer_than_its_limit() -> N
     assert result.execution_status.value == "TIMED_OUT"
     assert result.error is not None
     assert result.error.message == "Execution timed out after 1 seconds."
+
+
+def test_executions_are_kept_where_one_says(tmp_path: Path) -> None:
+    for store in (
+        InMemoryExecutionStore(),
+        SQLiteExecutionStore.create_and_initialize(tmp_path / "executions.db"),
+        FileSystemExecutionStore.create(tmp_path / "executions"),
+    ):
+        with DurableFunctionTestRunner(handler=greets, store=store) as runner:
+            first = runner.run(input='{"name": "one"}', execution_timeout=10)
+            second = runner.run(input='{"name": "two"}', execution_timeout=10)
+        assert (first.result, second.result) == ('"hello one"', '"hello two"')
 
 
 @durable_execution

@@ -11,6 +11,7 @@ import pytest
 
 from perdure import (
     AsyncDurableContext,
+    CallbackConfig,
     ChildConfig,
     CompensationError,
     DurableContext,
@@ -70,6 +71,7 @@ def test_now_does_not_depend_on_what_runs_beside_the_context_until_it_is_asked_f
     @durable_execution(name="timer")
     def blocking(event: Any, context: DurableContext) -> Any:
         timer = context.start.wait(timedelta(hours=1))
+        context.create_callback(config=CallbackConfig(5))
         beside = context.now()
         context.wait(1)
         timer.result()
@@ -79,6 +81,7 @@ def test_now_does_not_depend_on_what_runs_beside_the_context_until_it_is_asked_f
     @durable_execution(name="timer")
     async def on_loop(event: Any, context: AsyncDurableContext) -> Any:
         timer = context.wait(timedelta(hours=1)).start()
+        await context.create_callback(config=CallbackConfig(5))
         beside = context.now()
         await context.wait(1)
         await timer
@@ -89,6 +92,29 @@ def test_now_does_not_depend_on_what_runs_beside_the_context_until_it_is_asked_f
     began = datetime.fromtimestamp(local.clock.now / 1000, UTC)
     assert local.run().status is ExecutionStatus.SUCCEEDED
     assert seen == [(began, began + timedelta(hours=1))] * 2
+
+
+def test_now_is_the_time_of_an_answer_once_it_has_been_asked_for() -> None:
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        callback = context.create_callback()
+        if event:
+            context.start.wait(1).result()
+        else:
+            context.wait(1)
+        before = context.now()
+        callback.result()
+        return [before.timestamp(), context.now().timestamp()]
+
+    for event in (True, False):
+        local = Local(handler)
+        began = local.clock.now / 1000
+        execution_id = local.start(event)
+        local.go_on(execution_id)
+        local.clock.now += 60_000
+        (opened,) = local.service.open_callbacks(execution_id)
+        local.service.succeed_callback(opened.callback_id, "yes")
+        assert local.go_on(execution_id).result == [began + 1, began + 61]
 
 
 def test_uuids_and_random_numbers_are_the_same_in_every_replay_and_differ_otherwise() -> None:

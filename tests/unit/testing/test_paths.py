@@ -56,7 +56,7 @@ ORDERS = [
     ],
 )
 def test_a_path_means_so_many_operations(path: str, count: int) -> None:
-    """[14]"""
+    """[T14]"""
     assert len(selected(ORDERS, path)) == count
 
 

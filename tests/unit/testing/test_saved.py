@@ -55,6 +55,15 @@ def test_the_document_has_the_answers_of_the_api() -> None:
     assert document["Events"][0]["EventTimestamp"] == "2026-01-31T12:00:00.000Z"
 
 
+def test_the_events_alone_are_enough_for_all_but_the_name_of_the_function() -> None:
+    result = run(shop, 7)
+    document = json.loads(result.to_json())
+    again = Result.from_json({"Events": document["Events"]})
+    assert again.tree() == result.tree()
+    assert again.result == result.result
+    assert again.facts.function == "unknown"
+
+
 @pytest.mark.parametrize("document", ["{}", "[]", "no", '{"Execution": {}, "Events": []}', '{"Execution": 1}'])
 def test_what_is_no_saved_execution_is_refused_with_what_one_is(document: str) -> None:
     with pytest.raises(DurableFunctionsTestError, match=r"this is no saved execution: .* it is a JSON object with"):

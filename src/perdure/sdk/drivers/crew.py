@@ -195,7 +195,8 @@ class Crew:
             for record in records:
                 if may_start(record):
                     for unit in list(self._waiting.get(record.id, ())):
-                        self._resume(unit)
+                        if unit.suspended is not None:  # it may wait for the same operation in several ways
+                            self._resume(unit)
 
     # --- the end -------------------------------------------------------------------------------------------------
 

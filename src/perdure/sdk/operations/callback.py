@@ -58,7 +58,7 @@ async def _create_callback(
         record = session.journal.records.get(operation_id)
     if not isinstance(record, Callback) or not record.callback_id:
         raise CallbackError(f"the service gave no callback id for '{name or operation_id}'")
-    session.journal.passed(scope, operation_id)
+    session.journal.passed(scope, None)  # it has not ended; who asks for its result knows when it has
     return record
 
 
