@@ -113,6 +113,11 @@ class Node:
     def tick(self) -> None:
         self.service.tick()
 
+    def close(self) -> None:
+        """Forget everything."""
+        self.service.__dict__.clear()
+        self.queue.work.clear()
+
     def next_tick_at(self) -> int:
         """When it has to be looked after, by the true clock."""
         return self.service.next_tick_ms() - self.clock.skew_ms

@@ -128,7 +128,9 @@ def run_worlds(
     try:
         with quiet():
             while (wall_s := time.monotonic() - began) < seconds and done.seeds != worlds_max and not is_over():
-                counts.update(play(plan_of((first + done.seeds * stride) % SEEDS)).counts)
+                world = play(plan_of((first + done.seeds * stride) % SEEDS))
+                counts.update(world.counts)
+                world.close()
                 done.seeds += 1
                 gc.collect(0 if done.seeds % COLLECT_EACH else 2)
                 if told is not None and wall_s > next_told:

@@ -6,10 +6,11 @@ an answered callback, a clock that moves) happens inside the calls that it makes
 """
 
 import heapq
-import json
 import random
 from collections.abc import Callable
 from typing import Any, Final
+
+import msgspec
 
 from perdure.model.error import (
     CallbackTimeout,
@@ -121,7 +122,8 @@ class World(Teller):
             retention_days=self.plan.retention_days,
             **({"execution_timeout_s": planned.timeout_s} if planned.timeout_s else {}),
         )
-        request = StartRequest(function="program", input=json.dumps(event), name=name, config=config)
+        text = msgspec.json.encode(event).decode()
+        request = StartRequest(function="program", input=text, name=name, config=config)
 
         def start(service: Service) -> None:
             started = service.start([request])[0]
@@ -429,6 +431,15 @@ class World(Teller):
             self.play()
             self.finish()
             self.judge()
+
+    def close(self) -> None:
+        """Let go of what is in memory: nearly all of it can go without a search for cycles."""
+        for node in (*self.nodes, self.desk):
+            node.close()
+        self.nodes.clear()
+        self.oracle.executions.clear()
+        self._events.clear()
+        self._callbacks.clear()
 
     def play(self) -> None:
         """With all that goes wrong, until everything has ended or there have been too many turns."""
