@@ -238,6 +238,13 @@ class LocalRunner(Runner):
             self._local.put(name, self._handler, self._config)
         return self
 
+    def prepare_as(self, other: "LocalRunner") -> None:
+        """Have the functions, mocks and answers of callbacks of another runner; its faults stay its own."""
+        for name, (handler, config) in other._functions.items():
+            self._register(name, handler, config)
+        self._plan.mocks = [mock.again() for mock in other._plan.mocks]
+        self._answers.update(other._answers)
+
     # --- invocation by invocation --------------------------------------------------------------------------------
 
     def invoke_once(self, input: Any = None, *, execution: Execution | None = None, **how: Any) -> Invoked:  # noqa: A002
