@@ -17,8 +17,8 @@ from simulation.world import World
 
 SEEDS: Final = 2**32
 PROGRESS_S: Final = 10.0
-COLLECT_EACH: Final = 20
-"""So many worlds are played between two collections of garbage."""
+COLLECT_EACH: Final = 500
+"""After each world its garbage is collected, after so many of them all there is, which takes longer than a world."""
 WHAT_HAPPENED: Final = ("executions", "invocations", "calls", "deaths")
 
 
@@ -128,10 +128,11 @@ def run_worlds(
     try:
         with quiet():
             while (wall_s := time.monotonic() - began) < seconds and done.seeds != worlds_max and not is_over():
-                counts.update(play(plan_of((first + done.seeds * stride) % SEEDS)).counts)
+                world = play(plan_of((first + done.seeds * stride) % SEEDS))
+                counts.update(world.counts)
+                world.close()
                 done.seeds += 1
-                if done.seeds % COLLECT_EACH == 0:
-                    gc.collect()
+                gc.collect(0 if done.seeds % COLLECT_EACH else 2)
                 if told is not None and wall_s > next_told:
                     next_told = wall_s + PROGRESS_S
                     done.counts, done.cpu_s, done.wall_s = dict(counts), time.process_time() - cpu, wall_s

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from perdure import CallbackConfig, CallbackExternalError, DurableContext, Duration, durable_execution
+from perdure.exceptions import ValidationError
 from perdure.testing import DurableFunctionsTestError, Execution, LocalRunner
 
 
@@ -176,3 +177,15 @@ def test_waiting_for_a_callback_that_is_answered_already_is_refused() -> None:
             runner.wait_for_callback(execution, name="approve")
         with pytest.raises(DurableFunctionsTestError, match="there is none"):
             runner.wait_for_callback(execution)
+
+
+def test_the_runner_gives_the_callbacks_of_its_latest_execution() -> None:
+    with LocalRunner(approving) as runner:
+        with pytest.raises(ValidationError, match="no execution has begun"):
+            runner.callback("approve")
+        execution = runner.start()
+        runner.callback("approve").succeed("yes")
+        assert execution.result().result == "yes"
+        assert [each.name for each in execution.operations()] == ["approve"]
+        assert [each.event_type for each in execution.history()][-1] == "ExecutionSucceeded"
+        assert "approve" in execution.tree()

@@ -65,7 +65,11 @@ def test_a_body_that_never_returns_is_named_after_the_wall_limit() -> None:
         is_over.set()
 
 
-def test_waiting_for_what_will_not_come_is_refused_at_once_where_nobody_else_could_bring_it() -> None:
+def test_waiting_for_what_will_not_come_is_refused_at_once_where_nobody_else_could_bring_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    me = threading.current_thread()
+    monkeypatch.setattr(threading, "enumerate", lambda: [me])
     with LocalRunner(waiting, wall_timeout=1_000_000) as runner:
         execution = runner.start()
         with runner.clock.frozen(), pytest.raises(WallTimeout, match="it is in vain to wait"):
@@ -83,4 +87,32 @@ def test_waiting_for_what_another_thread_may_bring_goes_on() -> None:
         thread = threading.Timer(0.05, lambda: runner.send_callback_success(callback_id, "late"))
         thread.start()
         assert execution.result().result == "late"
+        thread.join()
+
+
+def test_an_execution_that_another_thread_stops_is_waited_for_no_longer() -> None:
+    @durable_execution
+    def asking(_event: Any, context: DurableContext) -> Any:
+        return context.create_callback("approve").result()
+
+    with LocalRunner(asking, wall_timeout=20) as runner:
+        execution = runner.start()
+        execution.callback("approve").wait()
+        thread = threading.Timer(0.05, lambda: execution.stop("enough"))
+        thread.start()
+        execution.result().assert_stopped()
+        thread.join()
+
+
+def test_a_clock_that_another_thread_sets_going_again_goes_on() -> None:
+    with LocalRunner(waiting, wall_timeout=20) as runner:
+        runner.clock.auto = False
+        execution = runner.start()
+
+        def thaw() -> None:
+            runner.clock.auto = True
+
+        thread = threading.Timer(0.05, thaw)
+        thread.start()
+        execution.result().assert_succeeded(None)
         thread.join()

@@ -176,3 +176,72 @@ def test_no_socket_is_opened_by_a_blocking_handler(monkeypatch: pytest.MonkeyPat
     with LocalRunner(many) as runner:
         runner.run(3)
     assert made == []
+
+
+def test_what_a_runner_left_in_flight_in_a_store_the_next_one_goes_on_with() -> None:
+    from perdure.store.memory import MemoryStore
+
+    is_over, has_begun = threading.Event(), threading.Event()
+    ran: list[str] = []
+
+    def body() -> str:
+        ran.append("body")
+        if len(ran) == 1:
+            has_begun.set()
+            is_over.wait(20)
+        return "done"
+
+    @durable_execution(name="slow")
+    def slow(_event: Any, context: DurableContext) -> str:
+        return context.step(lambda _: body(), name="slow")
+
+    store = MemoryStore()
+    first = LocalRunner(slow, store=store)
+    arn = str(first.start())
+    has_begun.wait(10)
+    first.close()
+    with LocalRunner(slow, store=store) as second:
+        second.wait_for_result(arn).assert_succeeded("done")
+    is_over.set()
+    assert ran == ["body", "body"]
+
+
+def test_many_threads_may_use_one_runner() -> None:
+    @durable_execution
+    def asking(event: int, context: DurableContext) -> Any:
+        context.wait(event + 1)
+        return context.create_callback("answer").result()
+
+    results: list[Any] = []
+
+    def use(number: int) -> None:
+        execution = runner.start(number)
+        execution.callback("answer").wait().succeed(str(number))
+        results.append(execution.result().result)
+
+    with LocalRunner(asking) as runner:
+        threads = [threading.Thread(target=use, args=(number,)) for number in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+    assert sorted(results, key=int) == [str(number) for number in range(12)]
+
+
+def test_the_same_schedule_seed_gives_the_same_order_of_branches() -> None:
+    @durable_execution(name="branching")
+    def branching(_event: Any, context: DurableContext) -> None:
+        def branch(inner: DurableContext, item: str, *_: Any) -> None:
+            for number in range(3):
+                inner.step(lambda _: None, name=f"{item}{number}")
+
+        context.map(list("abcd"), branch, name="all").throw_if_error()
+
+    orders = []
+    for seed in (1, 1, 2):
+        with LocalRunner(branching, schedule_seed=seed) as runner:
+            mock = runner.mock_step("a1", returns=None)
+            result = runner.run()
+            orders.append([each.name for each in result.history if each.event_type == "StepSucceeded"])
+            mock.assert_called_once()
+    assert orders[0] == orders[1] != orders[2]

@@ -245,5 +245,5 @@ def test_with_a_real_clock_time_is_the_machine_s() -> None:
 
 
 def test_an_execution_without_a_time_out_of_its_own_does_not_run_into_the_general_one() -> None:
-    with LocalRunner(asking) as runner, pytest.raises(WallTimeout, match="nothing will happen by itself"):
+    with LocalRunner(asking) as runner, pytest.raises(WallTimeout, match="approve  CALLBACK STARTED"):
         runner.run({}, wall_timeout=0.05)

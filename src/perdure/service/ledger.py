@@ -64,7 +64,7 @@ class Ledger:
         self.clock = clock
         self.ids = ids
         self.terms = terms
-        self.hot = hot or HotCache()
+        self.hot = hot if hot is not None else HotCache()
         self.watching = Watching(store)
         self._kept = kept
         self._unsure = unsure

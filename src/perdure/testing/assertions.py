@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from perdure.testing.operations import Operation
     from perdure.testing.result import Invocation, Result
 
+ErrorClass = type[BaseException]
+
 Outline = Sequence["str | Outline"]
 """Names in order; a list after a name has the names within it: `["validate", "order", ["charge", "ship"]]`."""
 
@@ -73,7 +75,7 @@ class Assertions:
 
     def assert_failed(
         self,
-        type: "str | builtins_type | None" = None,  # noqa: A002 - as the specification has it
+        type: "str | ErrorClass | None" = None,  # noqa: A002 - as the specification has it
         match: str | None = None,
     ) -> Self:
         """It FAILED; with an error of this type (a class, a name, or a qualified name) and a message in which the
@@ -197,9 +199,6 @@ class Assertions:
         raise AssertionError("\n\n".join([*parts, self.tree()]))
 
 
-builtins_type = type[BaseException]
-
-
 def diff(expected: str, actual: str) -> str:
     """A unified diff of two texts, without the counts of lines."""
     import difflib
@@ -240,7 +239,7 @@ def _counted(names: Iterable[str]) -> Iterator[tuple[str, int]]:
         seen[name] += 1
 
 
-def _is_of_type(error: "RecordedError | None", wanted: "str | builtins_type") -> bool:
+def _is_of_type(error: "RecordedError | None", wanted: "str | ErrorClass") -> bool:
     from perdure.exceptions import is_recorded_as
     from perdure.testing.exceptions import class_named
 

@@ -1,5 +1,6 @@
 """What runs in a runner right now, and who waits for a change of that."""
 
+import contextlib
 import threading
 import weakref
 from collections import deque
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
+from perdure.engine.state import ExecutionState
 from perdure.sdk.drivers.linger import Linger, Lingering
 from perdure.service.invocation import Invocation
 
@@ -63,9 +65,9 @@ class Desk:
             self.version += 1
             self.changed.notify_all()
 
-    def written(self, *_: object) -> None:
-        """Something is on disk: of interest only to those who look out for it."""
-        if self._lookouts:
+    def written(self, state: ExecutionState, _events: object) -> None:
+        """Something is on disk: of interest only to those who look out for it, unless it is an end."""
+        if self._lookouts or state.head.has_ended:
             self.tell()
 
     @contextmanager
@@ -141,6 +143,9 @@ class Unsent(Linger):
 
     def note(self, driver: Lingering) -> None:
         self._drivers.append(weakref.ref(driver))
+        with contextlib.suppress(IndexError):  # those whose invocations have ended
+            while self._drivers[0]() is None:
+                self._drivers.popleft()
 
     def __bool__(self) -> bool:
         return bool(self._drivers)

@@ -1,6 +1,7 @@
 """What a runner knows by name: functions, which may become more, and names of executions, which may come again."""
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 from msgspec.structs import replace
 
@@ -10,7 +11,7 @@ from perdure.model.ids import FunctionReference, Home
 from perdure.model.operation import OperationUpdate
 from perdure.service.functions import LoadedFunctions
 from perdure.store.memory import MemoryStore
-from perdure.store.protocol import Commit
+from perdure.store.protocol import Commit, Store
 
 
 class Functions(LoadedFunctions):
@@ -53,3 +54,21 @@ class NamesAgain(MemoryStore):
             if row is not None and row.name is not None:
                 self._names.setdefault((row.function, row.name), execution_id)
         super().delete(execution_ids)
+
+
+def lent(store: Store) -> Store:
+    """The same store, which whoever gave it will close."""
+    return cast(Store, _Lent(store))
+
+
+class _Lent:
+    """A store that its borrower can't close."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def close(self) -> None:
+        """Nothing: it is not ours."""

@@ -3,15 +3,17 @@
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from perdure.model import operation as op
 from perdure.model.error import ErrorObject
 from perdure.model.execution import ENDED, ExecutionStatus
-from perdure.model.operation import Callback, Operation, OperationStatus
+from perdure.model.operation import Callback, OperationStatus
 from perdure.sdk.invocation import to_json
 
 if TYPE_CHECKING:
-    from perdure.model.event import HistoryEvent
+    from perdure.testing.model import Event
+    from perdure.testing.operations import Operation
     from perdure.testing.runner import Runner
 
 
@@ -45,13 +47,13 @@ class Execution(str):
         """The Result of what has happened by now."""
         return self.runner.result_of(self)
 
-    def history(self) -> "Sequence[HistoryEvent]":
+    def history(self) -> "list[Event]":
         """Its events by now, oldest first."""
-        return self.runner.backend.history(self)
+        return cast("list[Event]", self.so_far().history)
 
-    def operations(self) -> Sequence[Operation]:
-        """Its operations by now, in the order in which they started."""
-        return self.runner.backend.operations(self)
+    def operations(self) -> "list[Operation]":
+        """Its operations by now, those at the top; each has its `children`."""
+        return cast("list[Operation]", self.so_far().operations)
 
     def callback(self, name: str | None = None, index: int = 0) -> "CallbackHandle":
         """The callback of this name, which need not be there yet; `index` counts those of the same name from 0."""
@@ -133,7 +135,8 @@ class CallbackHandle:
         return self
 
     def _look(self) -> Callback | None:
-        found = callbacks_called(self._execution.operations(), self._name)
+        execution = self._execution
+        found = callbacks_called(execution.runner.backend.operations(execution), self._name)
         return found[self._index] if -len(found) <= self._index < len(found) else None
 
     def record(self) -> Callback:
@@ -176,7 +179,7 @@ class CallbackHandle:
             clock.advance_to(datetime.fromtimestamp(max(record.due_ms, clock.now_ms()) / 1000, UTC))
 
 
-def callbacks_called(operations: Sequence[Operation], name: str | None) -> list[Callback]:
+def callbacks_called(operations: Sequence[op.Operation], name: str | None) -> list[Callback]:
     """The callbacks of this name, or of the `wait_for_callback` of this name; all of them for None."""
     names = {operation.id: operation.name for operation in operations if operation.sub_type == "WaitForCallback"}
     return [

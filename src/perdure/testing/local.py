@@ -80,6 +80,7 @@ class LocalBackend:
         self._worker = ThreadWorker({}, threads, driver_of=self._driver, loop_driver_of=self._loop_driver)
         self._worker.bind_to(self._client)
         self._store = store
+        # Its owner is one of its own: what another runner has left in a store is known to be nobody's.
         self.service = Service(
             store,
             self._functions,
@@ -88,12 +89,11 @@ class LocalBackend:
             terms=terms,
             clock=clock,
             ids=ids,
-            owner="perdure-testing" if ids is not None else None,
             agenda=Agenda(horizon_ms=FOREVER_MS),
         )
         self.service.watch_all(self.desk.written)
         self.pace = Pace(self.service, clock, self.desk, self._unsent, invocation_timeout_s * 1000)
-        clock.bind(self.pace)
+        clock.bind(self.pace, self.desk.tell)
         self._began_s: dict[str, float] = {}
         self._values: dict[str, dict[str, SerDes[Any]]] = {}
         self._ticker: Ticker | None = None
@@ -308,7 +308,8 @@ class LocalBackend:
         return client
 
     def _driver(self, client: Client, journal: Journal, _linger: Linger | None) -> BlockingDriver:
-        driver = (self._given_driver_of or BlockingDriver)(client, journal, self._unsent)
+        linger = None if self.plan.faults else self._unsent  # which checkpoint has what must not depend on the machine
+        driver = (self._given_driver_of or BlockingDriver)(client, journal, linger)
         return self._prepared(driver, client, journal)
 
     def _loop_driver(self, client: Client, journal: Journal) -> "LoopDriver":

@@ -23,7 +23,7 @@ from perdure.testing.chance import RandomIds, SeededIds
 from perdure.testing.clock import VirtualClock
 from perdure.testing.facts import Facts
 from perdure.testing.faults import Fault, Lost, Plan
-from perdure.testing.functions import NamesAgain, bare_name
+from perdure.testing.functions import NamesAgain, bare_name, lent
 from perdure.testing.handles import Execution
 from perdure.testing.local import LocalBackend
 from perdure.testing.mocks import UNSET, Mock
@@ -59,9 +59,9 @@ class LocalRunner(Runner):
 
     `start_time` is when the clock begins: now, if none is given. `skip_time` False makes it the machine's clock.
     `wall_timeout` are the real seconds after which waiting is given up; `execution_timeout` and `invocation_timeout`
-    (900 s) are modelled. `store` keeps executions elsewhere than in memory: a Store, a path, a URL. In memory, a name
-    is free again for every execution, unless `same_store`. `seed` makes ids and chance; `schedule_seed` also decides in
-    which order branches run. `serdes` is for values of steps that name none.
+    (900 s) are modelled. `store` keeps executions elsewhere than in memory: a path, a URL, or a Store, which is not
+    closed with the runner. In memory, a name is free again for every execution, unless `same_store`. `seed` makes ids
+    and chance; `schedule_seed` also decides in which order branches run. `serdes` is for steps that name none.
 
     With `always_replay` the end of each operation ends the invocation, so that each line of the handler is replayed:
     a cheap test of determinism.
@@ -193,7 +193,7 @@ class LocalRunner(Runner):
 
             return open_store(self._store)
         if self._store is not None:
-            return self._store
+            return lent(self._store)
         return MemoryStore() if self._is_same_store else NamesAgain()
 
     def _driver_of(self) -> "DriverOf | None":
@@ -243,6 +243,13 @@ class LocalRunner(Runner):
         if self._local is not None:
             self._local.put(name, self._handler, self._config)
         return self
+
+    def prepare_as(self, other: "LocalRunner") -> None:
+        """Have the functions, mocks and answers of callbacks of another runner; its faults stay its own."""
+        for name, (handler, config) in other._functions.items():
+            self._register(name, handler, config)
+        self._plan.mocks = [mock.again() for mock in other._plan.mocks]
+        self._answers.update(other._answers)
 
     # --- invocation by invocation --------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ YEAR_S: Final = 365 * 86_400
 FOREVER_MS: Final = 1_000 * 366 * 86_400_000
 """The agenda looks so far ahead: there is nothing that it does not know of."""
 
-SETTLED_S: Final = 0.1
+SETTLED_S: Final = 0.5
 """An invocation that has recorded nothing for so long is busy with a body of the author's."""
 
 Complaint = Callable[[str], str]
