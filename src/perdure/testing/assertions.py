@@ -5,11 +5,11 @@ Each assertion gives the result back, so that they can be said one after another
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
 
-from perdure.exceptions import qualified_name
+from perdure.exceptions import ValidationError, qualified_name
 from perdure.lambda_service import OperationType
 from perdure.model.execution import ExecutionStatus
 from perdure.testing.tree import human
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from perdure.testing.exceptions import RecordedError
     from perdure.testing.metering import Metering
     from perdure.testing.operations import Operation
-    from perdure.testing.result import Invocation
+    from perdure.testing.result import Invocation, Result
 
 ErrorClass = type[BaseException]
 
@@ -56,6 +56,9 @@ class Assertions:
         def op(self, path: str) -> Operation: ...
         def ops(self, glob: str) -> list[Operation]: ...
         def tree(self) -> str: ...
+
+    handler: "Callable[..., Any] | None" = None
+    """The function that was run, where it is known."""
 
     # --- how it ended --------------------------------------------------------------------------------------------
 
@@ -152,6 +155,19 @@ class Assertions:
     def assert_max_operations(self, n: int) -> Self:
         """At most this many operations, as they are counted: retries and polls are among them."""
         return self._assert_at_most(n, self.metering.operations, "operations, retries and polls included")
+
+    def assert_deterministic(self, handler: "Callable[..., Any] | None" = None) -> Self:
+        """What is recorded, replayed with another clock, other random numbers and another order of sets, is asked for.
+
+        No body runs. Results of local runners know their handler; others need it. Raises NotDeterministic.
+        """
+        from perdure.testing.determinism import check_replay
+
+        found = handler or self.handler
+        if found is None:
+            raise ValidationError("this result does not know its handler: assert_deterministic(handler)")
+        check_replay(found, cast("Result", self))
+        return self
 
     def assert_max_bytes(self, n: int) -> Self:
         """At most this many bytes of payloads and errors were written."""
