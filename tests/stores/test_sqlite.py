@@ -373,6 +373,8 @@ def test_an_append_is_one_statement_for_all_that_wait(store: SqliteStore) -> Non
     writer: Any = store._writer
 
     class Counting:
+        in_transaction = False
+
         def execute(self, sql: str, values: Any = ()) -> Any:
             statements.append(sql)
             return writer.execute(sql, values)
@@ -447,3 +449,34 @@ def test_a_second_store_on_the_file_does_not_drop_the_first_one_s_locks(store: S
     with pytest.raises(StoreHeld):
         SqliteStore(path)
     assert holder() == os.getpid()
+
+
+def test_what_comes_after_a_rollback_that_failed_is_on_disk(store: SqliteStore, path: Path) -> None:
+    """Found by a disk that fails: all that followed was acknowledged inside a transaction that never ended."""
+    writer = store._writer
+    store._writer = Refusing(writer)  # type: ignore[assignment]
+    with pytest.raises(StoreError):
+        store.append([_new(1, name="taken"), _new(2, name="taken")])
+    store._writer = writer
+    assert store.append([_new(3)]) == [True]
+    assert store.change([Change("kind", "key", b"data")])
+    beside = SqliteStore(path, Mode.READ)
+    assert (beside.read(_id(1)), beside.read(_id(3))) == ([], [b"1"])
+    assert beside.record("kind", "key") is not None
+    beside.close()
+
+
+class Refusing:
+    """A connection that can't end a transaction."""
+
+    def __init__(self, real: sqlite3.Connection) -> None:
+        self._real = real
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._real.in_transaction
+
+    def execute(self, sql: str, values: Any = ()) -> sqlite3.Cursor:
+        if sql in ("COMMIT", "ROLLBACK"):
+            raise sqlite3.OperationalError("disk I/O error")
+        return self._real.execute(sql, values)

@@ -26,6 +26,7 @@ from perdure.runtimes.pool import Settings as PoolSettings
 from perdure.server.node import Node, Settings
 from perdure.service.clock import Clock
 from perdure.store.memory import MemoryStore
+from perdure.store.protocol import Store
 from perdure.store.sqlite.store import SqliteStore
 from support.functions import PYTHON, node
 from support.local import ManualClock
@@ -58,11 +59,13 @@ class Served:
         handlers: Mapping[str, Callable[..., Any]] | None = None,
         sync_wait_s: float = 900.0,
         managed: PoolSettings | None = None,
+        around: Callable[[Store], Store] | None = None,
     ) -> None:
         self.played = played
         self.manual = ManualClock()
         self._clock = clock or self.manual
         self._path = path
+        self._around = around
         self._handlers = handlers
         self._settings = Settings(
             terms=terms or Terms(), sync_wait_s=sync_wait_s, managed=managed or PoolSettings(interpreters=INTERPRETERS)
@@ -71,7 +74,9 @@ class Served:
         self.start()
 
     def start(self) -> None:
-        store = MemoryStore() if self._path is None else SqliteStore(self._path)
+        store: Store = MemoryStore() if self._path is None else SqliteStore(self._path)
+        if self._around is not None:
+            store = self._around(store)
         self.node = Node(store, self._settings, self._handlers, clock=self._clock)
         self.node.start()
         self.client = client_of(self.node.url)

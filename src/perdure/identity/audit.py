@@ -202,14 +202,18 @@ class AuditLog:
             prune(self._store, now_ms)
 
     def close(self) -> None:
-        """Write what waits, and stop."""
+        """Write what waits, and stop; what can't be written is lost, and the log says how many entries that are."""
         with self._changed:
             self._is_open = False
             self._changed.notify()
             thread = self._thread
         if thread is not None:
             thread.join()
-        self.flush()
+        try:
+            self.flush()
+        except StoreError as error:
+            lost = len(self._waiting)
+            log.error("audit entries lost", extra={"entries": lost, "error": str(error)})  # noqa: TRY400 - it says why
 
     def _write(self) -> None:
         while True:

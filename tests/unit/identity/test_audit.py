@@ -84,6 +84,17 @@ def test_a_store_that_is_full_loses_no_entry() -> None:
     assert len(list(entries(store, Wanted()))) == 1
 
 
+def test_a_log_is_closed_though_its_store_is_full_and_says_what_is_lost(caplog: pytest.LogCaptureFixture) -> None:
+    """Found by clients of a server whose store died: it could not be stopped, and held its file for ever."""
+    store = CountingStore()
+    store.is_full = True
+    log = AuditLog(store)
+    log.note(entry(1))
+    log.close()
+    (lost,) = [record for record in caplog.records if record.msg == "audit entries lost"]
+    assert lost.__dict__["entries"] == 1
+
+
 def test_what_waits_for_a_full_store_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "WAITING_MAX", 10)
     store = CountingStore()

@@ -42,6 +42,7 @@ from perdure.store.sqlite.file import (
     as_store_error,
     check_file,
     opened,
+    statements,
 )
 from perdure.store.sqlite.ownership import Doorbell, Ownership
 
@@ -153,7 +154,7 @@ class SqliteStore:
         """Apply the migrations that the file has not seen, each in a transaction of its own."""
         for number, script in enumerate(known[version:], version + 1):
             with self._transaction():
-                for statement in _statements(script):
+                for statement in statements(script):
                     self._writer.execute(statement)
                 if number == 1:
                     self._writer.execute(self._sql["set_meta"], ("secret", os.urandom(SECRET_BYTES)))
@@ -182,14 +183,19 @@ class SqliteStore:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
+        self._leave_transaction()
         self._writer.execute("BEGIN IMMEDIATE")
         try:
             yield
             self._writer.execute("COMMIT")
         except BaseException:
-            if self._writer.in_transaction:
-                self._writer.execute("ROLLBACK")
+            self._leave_transaction()
             raise
+
+    def _leave_transaction(self) -> None:
+        """Take back a transaction whose end has failed: what was written into it would never be on disk."""
+        if self._writer.in_transaction:
+            self._writer.execute("ROLLBACK")
 
     # --- what the store is -----------------------------------------------------------------------------------
 
@@ -223,6 +229,7 @@ class SqliteStore:
             self._flushes += 1
             if self._flushes in WAL_RESERVES:
                 self._reserve_wal(WAL_RESERVES[self._flushes])
+            self._leave_transaction()
             for commit in commits:
                 if commit.is_new and commit.row is not None and commit.row.function not in self._function_ids:
                     self._add_function(commit.row.function)
@@ -553,16 +560,6 @@ def migrations() -> list[str]:
         for item in sorted(folder.iterdir(), key=lambda item: item.name)
         if item.name.endswith(".sql")
     ]
-
-
-def _statements(script: str) -> Iterator[str]:
-    """The statements of a script, one by one: `executescript` would commit between them."""
-    statement = ""
-    for line in script.splitlines():
-        statement += line + "\n"
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
 
 
 def _without_gaps(execution_id: str, rows: Sequence[tuple[int, bytes]], after_seq: int) -> list[bytes]:
