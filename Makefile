@@ -6,12 +6,14 @@ DEMO := .demo-venv
 BIN := $(VENV)/bin
 TESTS ?= tests
 PYTEST_FLAGS ?= -n 2 --dist worksteal
+SECONDS ?= 60
 
-.PHONY: help demo test lint types docs check lock bench clean
+.PHONY: help demo test simulate lint types docs check lock bench clean
 
 help:
 	@echo "make demo    a durable order workflow, killed in the middle and resumed, live"
 	@echo "make test    all tests"
+	@echo "make simulate  SECONDS=3600 [SEED=n] [JOBS=n]: random programs and faults, for as long as you say"
 	@echo "make lint    formatting and style"
 	@echo "make types   mypy --strict and pyright"
 	@echo "make check   lint, types, test: what CI runs"
@@ -23,6 +25,9 @@ demo: $(DEMO)/.ready
 
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) $(TESTS)
+
+simulate: $(VENV)/.ready
+	@cd tests && ../$(BIN)/python -m simulation --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS))
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .

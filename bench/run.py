@@ -130,6 +130,36 @@ SERVER_ROWS: list[tuple[str, str, str, bool, str]] = [
 """Servers, spoken to over HTTP."""
 
 
+KITS: dict[str, tuple[str, dict[str, str]]] = {
+    "Perdure": ("testkit.py", {"KIT": "perdure.testing", "SDK_ROOT": "perdure"}),
+    "AWS testing": (
+        "testkit.py",
+        {"KIT": "aws_durable_execution_sdk_python_testing", "SDK_ROOT": "aws_durable_execution_sdk_python"},
+    ),
+}
+
+KIT_ROWS: list[tuple[str, str, str, bool, str]] = [
+    ("kit_import", "ms", "import of the runner, ms", False, "≤ 150 ms"),
+    ("kit_trivial", "p50_ms", "a test of one step, p50 ms", False, "≤ 3 ms"),
+    ("kit_trivial", "p95_ms", "… p95 ms", False, "≤ 8 ms"),
+    ("kit_trivial", "s_50", "50 of them in a row, s", False, "≤ 0.25 s"),
+    ("kit_trivial", "s_1000", "1,000 of them in a row, s", False, "≤ 5 s"),
+    ("kit_waits", "ms_day", "a wait of a day, ms", False, "≤ 10 ms"),
+    ("kit_waits", "ms_year", "a wait of a year, ms", False, "≤ 10 ms"),
+    ("kit_waits", "ms_30", "30 waits of an hour, ms", False, "≤ 60 ms"),
+    ("kit_steps", "ms_10", "10 steps, ms", False, ""),
+    ("kit_steps", "ms_100", "100 steps, ms", False, "≤ 50 ms"),
+    ("kit_steps", "s_2900", "2,900 steps, s", False, "≤ 1.5 s"),
+    ("kit_map", "ms_100", "map of 100 one-step items, ms", False, ""),
+    ("kit_map", "s_990", "map of 990, s", False, "≤ 0.7 s"),
+    ("kit_callbacks", "ms_answered", "a callback that is answered, ms", False, "≤ 10 ms"),
+    ("kit_callbacks", "ms_timed_out", "a callback that times out after 3 s, ms", False, "≤ 50 ms"),
+    ("kit_together", "s_100", "100 executions together, s", False, "≤ 0.3 s"),
+    ("kit_chained", "ms", "a chained child that waits a day, ms", False, "≤ 20 ms"),
+]
+"""The test kits: the same tests, written for the official one."""
+
+
 def prepare() -> None:
     """Make the environment of the peers, with Perdure as it is in this checkout."""
     ready = HERE / ".venv" / ".ready"
@@ -246,9 +276,11 @@ def main() -> None:
     measured = run(options.rounds, only, CONTENDERS)
     of_sdks = run(options.rounds, only, SDKS)
     of_servers = run(options.rounds, only, SERVERS)
+    of_kits = run(options.rounds, only, KITS)
     found, found_of_sdks, found_of_servers = medians(measured), medians(of_sdks), medians(of_servers)
+    found_of_kits = medians(of_kits)
     lines = [*table(found, CONTENDERS, ROWS), "", *table(found_of_sdks, SDKS, SDK_ROWS), ""]
-    lines += table(found_of_servers, SERVERS, SERVER_ROWS)
+    lines += [*table(found_of_servers, SERVERS, SERVER_ROWS), "", *table(found_of_kits, KITS, KIT_ROWS)]
     results = HERE / "results"
     results.mkdir(exist_ok=True)
     document = {
@@ -259,7 +291,8 @@ def main() -> None:
         "medians": {" ".join(key): value for key, value in found.items()},
         "medians_of_sdks": {" ".join(key): value for key, value in found_of_sdks.items()},
         "medians_of_servers": {" ".join(key): value for key, value in found_of_servers.items()},
-        "measured": [*measured, *of_sdks, *of_servers],
+        "medians_of_kits": {" ".join(key): value for key, value in found_of_kits.items()},
+        "measured": [*measured, *of_sdks, *of_servers, *of_kits],
     }
     path = results / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
     path.write_text(json.dumps(document, indent=1, ensure_ascii=False))

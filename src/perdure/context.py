@@ -540,12 +540,14 @@ def durable_step(
         @wraps(func)
         def bind(*args: P.args, **kwargs: P.kwargs) -> Callable[[StepContext], T]:
             call = _bound(func, lambda context: func(context, *args, **kwargs))
+            call._arguments = (args, kwargs)  # type: ignore[attr-defined]  # for whoever puts another body in its place
             if name is not None:
                 call._original_name = name  # type: ignore[attr-defined]
             if config is not None:
                 call._step_config = config  # type: ignore[attr-defined]
             return call
 
+        bind._is_maker = True  # type: ignore[attr-defined]  # what it returns is what takes the context
         return bind
 
     return decorate if func is None else decorate(func)
@@ -560,6 +562,7 @@ def durable_with_child_context(
     def bind(*args: P.args, **kwargs: P.kwargs) -> Callable[[DurableContext], T]:
         return _bound(func, lambda context: func(context, *args, **kwargs))
 
+    bind._is_maker = True  # type: ignore[attr-defined]
     return bind
 
 

@@ -169,6 +169,23 @@ class ContextUsageError(ExecutionError):
     """A context was used where it must not be: inside a step, or inside a child that has its own."""
 
 
+class NonDeterminismError(ExecutionError):
+    """A handler did something, outside of a step, that a replay would not repeat: `call`, at `file`:`line`.
+
+    Only where strictness was asked for: `PERDURE_STRICT`, `perdure.testing.strict`.
+    """
+
+    def __init__(self, message: str, call: str = "", file: str = "", line: int = 0) -> None:
+        super().__init__(message)
+        self.call = call
+        self.file = file
+        self.line = line
+
+
+class NonDeterminismWarning(UserWarning):
+    """The same, where a warning was asked for."""
+
+
 class InvocationError(UnrecoverableError):
     """Ends this invocation; the service tries another one. A handler may raise it."""
 

@@ -7,7 +7,7 @@ are in PascalCase; absent members are None. Nothing here loads boto3 before a cl
 import builtins
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NoReturn, Protocol, Self
+from typing import Any, NoReturn, Protocol, Self, TypeAlias
 
 from perdure.exceptions import DurableOperationError
 from perdure.identifier import OperationIdentifier
@@ -38,17 +38,25 @@ __all__ = [
     "LambdaClient",
     "Operation",
     "OperationAction",
+    "OperationPayload",
     "OperationStatus",
     "OperationSubType",
     "OperationType",
     "OperationUpdate",
+    "ReplayChildren",
     "StateOutput",
     "StepDetails",
     "StepOptions",
+    "TimeoutSeconds",
     "TimestampConverter",
     "WaitDetails",
     "WaitOptions",
 ]
+
+
+OperationPayload: TypeAlias = str
+ReplayChildren: TypeAlias = bool
+TimeoutSeconds: TypeAlias = int
 
 
 class CallbackTimeoutType(Word):

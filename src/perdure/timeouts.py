@@ -52,6 +52,8 @@ class _Limit:
         return marker in self.session.journal.records
 
     def expired(self) -> DurableTimeoutError:
+        """What the call that was given up raises. It is past: the replay goes on if something comes after it."""
+        self.session.journal.passed(self.scope, None)
         return DurableTimeoutError(f"the block took longer than its time-out of {self.seconds} s")
 
     async def give_up(self, marker: str) -> DurableTimeoutError:

@@ -77,6 +77,46 @@ def test_what_has_not_changed_is_not_sent_again_and_what_has_is(cli: Cli, node: 
     assert cli("invoke", "orders").json["price"] == 8
 
 
+def test_code_that_open_executions_can_not_go_on_with_is_not_deployed(
+    cli: Cli, node: Node, app: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """[T62]"""
+
+    def deploy(code: str, expected: int = 0) -> str:
+        for module in ("orders", "prices"):
+            monkeypatch.delitem(sys.modules, module, raising=False)
+        (app / "orders.py").write_text(code)
+        return cli("function", "deploy", "app/orders.py", "--check", code=expected).err
+
+    assert "orders is made" in deploy(CODE)
+    cli("invoke", "orders", "-e", '{"ask": true}', "-n", "open-one", code=7)
+    assert "orders is up to date" in deploy(CODE + "# a remark\n")
+    said = deploy(CODE.replace('"quote"', '"offer"'), 8)
+    assert "orders was not deployed: 1 of 1 open executions can't go on" in said
+    assert "STEP 'quote'" in said
+    assert "STEP 'offer'" in said
+    stored = cli("function", "get", "orders").json["Configuration"]["CodeSha256"]
+    deploy(CODE + "# a remark\n")
+    assert cli("function", "get", "orders").json["Configuration"]["CodeSha256"] == stored
+    assert (
+        "--check runs the code here"
+        in cli(
+            "function",
+            "deploy",
+            "app",
+            "--handler",
+            "x.main",
+            "--name",
+            "x",
+            "--check",
+            "--durable",
+            "--runtime",
+            "nodejs22.x",
+            code=2,
+        ).err
+    )
+
+
 def test_an_alias_names_the_version_that_was_deployed(cli: Cli, node: Node, app: Path) -> None:
     assert "version 1, which live names" in cli("function", "deploy", "app", "--alias", "live").err
     assert "version 1, which live names" in cli("function", "deploy", "app", "--alias", "live").err

@@ -13,10 +13,13 @@ import msgspec
 import pytest
 
 from perdure.engine.terms import Limits
+from support.plugin import install
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LIMIT_S = 60
+QUIETLY = ("-q", "-p", "no:cacheprovider", "-W", "error")
+PROGRAMS = {"perdure": ("perdure",), "pytest": ("pytest", "-p", "no:cacheprovider")}
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -38,14 +41,19 @@ RUNNABLE = [page for page in PAGES if any(block.language in ("python", "console"
 
 @pytest.mark.parametrize("page", RUNNABLE, ids=relative)
 def test_what_a_page_shows_happens(page: Path, tmp_path: Path) -> None:
-    """Programs that begin with their file's name are written to it, others are run; commands are typed in order."""
+    """Programs that begin with their file's name are written to it, others are run, tests by pytest; commands are typed
+    in order.
+    """
     with contextlib.ExitStack() as left:
         surroundings = around(tmp_path)
+        install(tmp_path)
         for block in blocks(page):
             if block.language == "python":
                 named = re.match(r"# (\w+\.py)\n", block.text)
                 if named:
                     (tmp_path / named[1]).write_text(block.text)
+                    if named[1].startswith("test_"):
+                        run([sys.executable, "-m", "pytest", *QUIETLY, named[1]], tmp_path, surroundings)
                 else:
                     (tmp_path / "block.py").write_text(block.text)
                     run([sys.executable, "block.py"], tmp_path, surroundings)
@@ -100,11 +108,11 @@ def dialogue(text: str) -> Iterator[tuple[str, list[str]]]:
 def check(command: str, expected: list[str], folder: Path, surroundings: dict[str, str]) -> None:
     """`…` stands for anything; a line `? 7` says which exit code is right."""
     words = shlex.split(command)
-    assert words[0] == "perdure", f"pages type `perdure` only, not {command!r}"
+    assert words[0] in PROGRAMS, f"pages type `perdure` and `pytest` only, not {command!r}"
     exit_code = 0
     if expected and expected[0].startswith("? "):
         exit_code = int(expected.pop(0)[2:])
-    answer = run([sys.executable, "-m", "perdure", *words[1:]], folder, surroundings, exit_code)
+    answer = run([sys.executable, "-m", *PROGRAMS[words[0]], *words[1:]], folder, surroundings, exit_code)
     lines = answer.splitlines()
     for line in expected:
         pattern = ".*".join(re.escape(part) for part in line.split("…"))
@@ -147,3 +155,11 @@ def test_the_page_of_commands_names_every_command_and_exit_code() -> None:
     assert {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)} == {
         int(code) for code in Exit if code not in not_yet
     }
+
+
+def test_the_page_of_the_test_kit_names_every_option_of_the_plugin() -> None:
+    text = (ROOT / "docs" / "reference" / "test-runners.md").read_text("utf-8")
+    source = (ROOT / "src" / "perdure" / "testing" / "pytest_plugin.py").read_text("utf-8")
+    assert set(re.findall(r"^\| `(--perdure-[a-z-]+)", text, re.MULTILINE)) == set(
+        re.findall(r'"(--perdure-[a-z-]+)"', source)
+    )

@@ -1,4 +1,4 @@
-"""How the operations of a simulated invocation run: branches take turns by chance, bodies take the time of the world."""
+"""How simulated operations run: branches take turns by chance, bodies take the time of the world."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast

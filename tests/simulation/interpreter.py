@@ -51,6 +51,8 @@ class Teller:
     def now_ms(self) -> int:
         raise NotImplementedError
 
+    def handle(self, event: Any, context: DurableContext) -> Any: ...
+
 
 def failed(error: BaseException) -> list[str]:
     """How a failure stands among the values of a program."""

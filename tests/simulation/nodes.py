@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from perdure.engine.terms import RetryPolicy, Terms
-from perdure.execution import definition_of
+from perdure.execution import definition_of, durable_execution
 from perdure.sdk.invocation import run_invocation
 from perdure.service.invocation import Call, Invocation
 from perdure.service.service import Service
@@ -20,6 +20,33 @@ if TYPE_CHECKING:
     from simulation.world import World
 
 TERMS: Final = Terms(retries=RetryPolicy(quarantine_after=25))
+
+
+@durable_execution(name="program")
+def program(event: Any, context: Any) -> Any:
+    return TIME.world.handle(event, context)
+
+
+@durable_execution(name="short")
+def short(event: Any, context: Any) -> Any:
+    return TIME.world.handle(event, context)
+
+
+def plain(event: Any, _context: Any) -> Any:
+    return f"plain {event}"
+
+
+def refusing(_event: Any, _context: Any) -> Any:
+    raise ValueError("on purpose")
+
+
+HANDLERS: Final[dict[str, Callable[..., Any]]] = {
+    "program": program,
+    "short": short,
+    "plain": plain,
+    "refusing": refusing,
+}
+"""The functions of all worlds."""
 
 
 class NodeClock:
@@ -86,6 +113,11 @@ class Node:
     def tick(self) -> None:
         self.service.tick()
 
+    def close(self) -> None:
+        """Forget everything."""
+        self.service.__dict__.clear()
+        self.queue.work.clear()
+
     def next_tick_at(self) -> int:
         """When it has to be looked after, by the true clock."""
         return self.service.next_tick_ms() - self.clock.skew_ms
@@ -96,13 +128,13 @@ class Node:
         work = self.queue.work.popleft()
         if isinstance(work, Call):
             world.counts["calls"] += 1
-            answer_call(work, world.handlers[work.function])
+            answer_call(work, HANDLERS[work.function])
             return
         world.counts["invocations"] += 1
         client = FaultyClient(world, self, work)
         world.running.append(client)
         try:
-            run_and_end(work, world.handlers[work.function], client, world.schedule)
+            run_and_end(work, HANDLERS[work.function], client, world.schedule)
         except Vanished:
             pass
         finally:

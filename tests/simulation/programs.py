@@ -15,16 +15,16 @@ ALWAYS: Final = 99
 """So often fails what never succeeds."""
 
 _LEAVES: Final = [
-    ("step", 46),
-    ("wait", 7),
-    ("condition", 4),
-    ("callback", 5),
-    ("wait_for_callback", 4),
-    ("call", 4),
-    ("marker", 2),
+    ("step", 60),
+    ("wait", 6),
+    ("condition", 3),
+    ("callback", 4),
+    ("wait_for_callback", 3),
+    ("call", 3),
+    ("marker", 3),
     ("race", 3),
 ]
-_NESTED: Final = [("child", 7), ("map", 4), ("parallel", 4), ("invoke", 6), ("saga", 3), ("timeout", 3), ("futures", 3)]
+_NESTED: Final = [("child", 6), ("map", 4), ("parallel", 5), ("invoke", 8), ("saga", 3), ("timeout", 4), ("futures", 5)]
 
 
 class Author:
@@ -36,12 +36,17 @@ class Author:
         self._all = self._leaves + [kind for kind, weight in _NESTED for _ in range(weight)]
         self._left = 0
 
+    def small(self) -> Program:
+        """A program for one of a crowd: one operation, seldom two."""
+        self._left = 0
+        return self._some(2 if self.rng.random() < 0.1 else 1, 0)
+
     def program(self) -> Program:
         """A program for an execution that somebody starts."""
         rng = self.rng
         is_big = rng.random() < 0.012
-        self._left = 60 if is_big else 9
-        count = rng.randint(5, 14) if is_big else rng.choice([1, 1, 1, 1, 1, 2, 2, 2, 3, 4])
+        self._left = 60 if is_big else 8
+        count = rng.randint(5, 14) if is_big else rng.choice([1, 1, 1, 1, 2, 2, 2, 3, 3, 4])
         made = self._some(count, 0)
         if rng.random() < 0.02:
             made.append({"do": "again", "body": self._some(1, 2)})
@@ -55,7 +60,7 @@ class Author:
 
     def _bodies(self, depth: int) -> list[Program]:
         rng = self.rng
-        count = rng.choice([0, 1, 2, 2, 3, 3] if self._left < 20 else [2, 3, 5, 9, 16])
+        count = rng.choice([0, 1, 2, 2, 2, 3] if self._left < 20 else [2, 3, 5, 9, 16])
         return [self._body(depth) for _ in range(count)]
 
     def _one(self, depth: int) -> Operation:
@@ -72,10 +77,10 @@ class Author:
     def _step(self, made: Operation, _depth: int) -> None:
         rng = self.rng
         chance = rng.random()
-        if chance > 0.6:
-            made["fails"] = 1 if chance < 0.9 else 2 if chance < 0.95 else ALWAYS
+        if chance > 0.85:
+            made["fails"] = 1 if chance < 0.95 else 2 if chance < 0.98 else ALWAYS
             made["attempts"] = rng.choice([1, 2, 3])
-        if rng.random() < 0.3:
+        if rng.random() < 0.2:
             made["once"] = True
         if rng.random() < 0.04:
             made["timeout"] = rng.choice(["kept", "exceeded"])

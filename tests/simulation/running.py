@@ -17,6 +17,8 @@ from simulation.world import World
 
 SEEDS: Final = 2**32
 PROGRESS_S: Final = 10.0
+COLLECT_EACH: Final = 500
+"""After each world its garbage is collected, after so many of them all there is, which takes longer than a world."""
 WHAT_HAPPENED: Final = ("executions", "invocations", "calls", "deaths")
 
 
@@ -107,27 +109,35 @@ def run_worlds(
     *,
     plan_of: MakePlan = make_plan,
     worlds_max: int | None = None,
+    stride: int = 1,
     told: Callable[[Summary], None] | None = None,
+    summary: Summary | None = None,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> Summary:
     """Play the worlds of the seeds from `seed` on, in this thread, for so many seconds of wall time.
 
-    Raises FoundViolation, an AssertionError that names the seed, at the first promise that is broken. `told` is called
-    every ten seconds with what has been done so far.
+    Raises FoundViolation, an AssertionError that names the seed, at the first promise that is broken; `summary`, if
+    given, is filled all the same. `told` is called every ten seconds with what has been done so far. `stride` is the
+    distance from one seed to the next.
     """
     first = random.SystemRandom().randrange(SEEDS) if seed is None else seed
-    summary = Summary(first_seed=first)
+    done = summary if summary is not None else Summary()
+    done.first_seed = first
     began, cpu, next_told = time.monotonic(), time.process_time(), PROGRESS_S
     counts: Counter[str] = Counter()
-    with quiet():
-        while (wall_s := time.monotonic() - began) < seconds and summary.seeds != worlds_max:
-            counts.update(play(plan_of((first + summary.seeds) % SEEDS)).counts)
-            summary.seeds += 1
-            if summary.seeds % 20 == 0:
-                gc.collect()
-            if told is not None and wall_s > next_told:
-                next_told = wall_s + PROGRESS_S
-                summary.counts, summary.cpu_s, summary.wall_s = dict(counts), time.process_time() - cpu, wall_s
-                told(summary)
-    summary.counts = dict(counts)
-    summary.cpu_s, summary.wall_s = time.process_time() - cpu, time.monotonic() - began
-    return summary
+    try:
+        with quiet():
+            while (wall_s := time.monotonic() - began) < seconds and done.seeds != worlds_max and not is_over():
+                world = play(plan_of((first + done.seeds * stride) % SEEDS))
+                counts.update(world.counts)
+                world.close()
+                done.seeds += 1
+                gc.collect(0 if done.seeds % COLLECT_EACH else 2)
+                if told is not None and wall_s > next_told:
+                    next_told = wall_s + PROGRESS_S
+                    done.counts, done.cpu_s, done.wall_s = dict(counts), time.process_time() - cpu, wall_s
+                    told(done)
+    finally:
+        done.counts = dict(counts)
+        done.cpu_s, done.wall_s = time.process_time() - cpu, time.monotonic() - began
+    return done

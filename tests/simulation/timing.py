@@ -43,6 +43,12 @@ class WorldTime:
                 patch.stop()
             self._world = before
 
+    @property
+    def world(self) -> "Teller":
+        """The one that is running."""
+        assert self._world is not None
+        return self._world
+
     def now_ms(self) -> int:
         assert self._world is not None
         return self._world.now_ms()

@@ -6,13 +6,13 @@ an answered callback, a clock that moves) happens inside the calls that it makes
 """
 
 import heapq
-import json
 import random
 import sys
 from collections.abc import Callable
 from typing import Any, Final
 
-from perdure.execution import durable_execution
+import msgspec
+
 from perdure.model.error import (
     CallbackTimeout,
     ErrorObject,
@@ -65,13 +65,6 @@ class World(Teller):
         self.is_remote = plan.is_remote
         self.store = self.make_store(LEASE_MS if plan.is_shared else None)
         self.oracle = Oracle(self)
-        handler = durable_execution(name="program")(self.handle)
-        self.handlers: dict[str, Callable[..., Any]] = {
-            "program": handler,
-            "short": durable_execution(name="short")(self.handle),
-            "plain": lambda event, _context: f"plain {event}",
-            "refusing": _refuse,
-        }
         self.functions = LoadedFunctions(
             {
                 "program": DurableConfig(retention_days=plan.retention_days),
@@ -135,7 +128,8 @@ class World(Teller):
             retention_days=self.plan.retention_days,
             **({"execution_timeout_s": planned.timeout_s} if planned.timeout_s else {}),
         )
-        request = StartRequest(function="program", input=json.dumps(event), name=name, config=config)
+        text = msgspec.json.encode(event).decode()
+        request = StartRequest(function="program", input=text, name=name, config=config)
 
         def start(service: Service) -> None:
             started = service.start([request])[0]
@@ -145,7 +139,7 @@ class World(Teller):
                 self._names[name] = execution
                 for delay_ms, what in planned.orders:
                     self.later(delay_ms, lambda what=what: self._order(execution, what))
-            elif before != execution and before not in self.store.gone:
+            elif before != execution and not self._may_be_gone(before):
                 raise Violation(f"the name {name} is that of {before}, and of {execution}")
             if self.store.length(execution) == 0 and execution not in self.store.gone:
                 raise Violation(f"{execution} was started, and it is not on disk")
@@ -203,16 +197,21 @@ class World(Teller):
 
         self._ask(order, lambda: self._order(execution, what))
 
+    def _may_be_gone(self, execution: str) -> bool:
+        """Whether an execution has been removed, or is past its retention."""
+        row = self.store._rows.get(execution)
+        if row is None:
+            return execution in self.store.gone
+        return row.expires_at_ms is not None and row.expires_at_ms <= self.now + self.slack_ms
+
     def _start_otherwise(self, service: Service, execution: str) -> None:
         """A name that is taken can't begin anything else."""
         name = next(name for name, known in self._names.items() if known == execution)
-        if execution in self.store.gone:
-            return
         try:
             service.start([StartRequest(function="program", input='{"ops": [], "no": 1}', name=name)])
         except ExecutionAlreadyStarted:
             return
-        if execution not in self.store.gone:
+        if not self._may_be_gone(execution):
             raise Violation(f"the name {name} was taken, and something else has begun under it")
 
     # --- callbacks -----------------------------------------------------------------------------------------------
@@ -242,7 +241,7 @@ class World(Teller):
                 else:
                     service.succeed_callback(callback_id, text)
             except (CallbackTimeout, ResourceNotFound) as error:
-                if isinstance(error, ResourceNotFound) and callback.execution not in self.store.gone:
+                if isinstance(error, ResourceNotFound) and not self._may_be_gone(callback.execution):
                     raise Violation(f"the callback of {callback.path} is not known: {error}") from error
                 self.count("answers refused")
                 if what != "heartbeat":
@@ -257,6 +256,7 @@ class World(Teller):
     # --- what the bodies tell ------------------------------------------------------------------------------------
 
     def handle(self, event: Any, context: Any) -> Any:
+        """What the handlers of all worlds do in this one."""
         facts = self.oracle.facts_of(self.running[-1].execution_id, event)
         return Interpreter(self, facts).run(context, event)
 
@@ -417,35 +417,43 @@ class World(Teller):
 
     def _turn(self) -> bool:
         """One thing happens; False if nothing can before time passes."""
-        rng = self.rng.random
-        nodes = [node for node in self.nodes if not node.store.busy and not node.store.is_dead]
-        working = [node for node in nodes if node.queue.work]
+        rng, now = self.rng.random, self.now
         chance = rng()
-        if working and chance < 0.8:
-            node = working[int(rng() * len(working))]
-            if chance < 0.1 and len(node.queue.work) > 1:
-                node.queue.work.rotate(1)
-            self.act(node, node.run_one)
-            return True
-        if self._events and self._events[0][0] <= self.now:
+        nodes = self.nodes
+        at = int(chance * 1000) % len(nodes)
+        for node in nodes[at:] + nodes[:at] if len(nodes) > 1 else nodes:
+            if node.queue.work and chance < 0.8 and not node.store.busy and not node.store.is_dead:
+                if chance < 0.1 and len(node.queue.work) > 1:
+                    node.queue.work.rotate(1)
+                self.act(node, node.run_one)
+                return True
+        if self._events and self._events[0][0] <= now:
             self._happen()
             return True
-        due = [node for node in nodes if node.next_tick_at() <= self.now]
-        if due:
-            node = due[int(rng() * len(due))]
-            self.act(node, node.tick)
-            return True
-        if working:
-            node = working[0]
-            self.act(node, node.run_one)
-            return True
-        return False
+        is_left = False
+        for node in nodes:
+            if node.store.busy or node.store.is_dead:
+                continue
+            if node.next_tick_at() <= now:
+                self.act(node, node.tick)
+                return True
+            is_left = is_left or bool(node.queue.work)
+        return is_left
 
     def run(self) -> None:
         with TIME.of(self):
             self.play()
             self.finish()
             self.judge()
+
+    def close(self) -> None:
+        """Let go of what is in memory: nearly all of it can go without a search for cycles."""
+        for node in (*self.nodes, self.desk):
+            node.close()
+        self.nodes.clear()
+        self.oracle.executions.clear()
+        self._events.clear()
+        self._callbacks.clear()
 
     def play(self) -> None:
         """With all that goes wrong, until everything has ended or there have been too many turns."""
@@ -568,7 +576,3 @@ def _check_operations(execution: str, service: Service, reading: Any) -> None:
         read = reading.operations[operation.id]
         if operation.is_terminal != read.is_over or (read.is_over and operation.status != read.status):
             raise Violation(f"{operation.id} of {execution} is shown {operation.status}, and it is {read.status}")
-
-
-def _refuse(_event: Any, _context: Any) -> Any:
-    raise ValueError("on purpose")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from perdure.api.workers import Workers
     from perdure.runtimes.logs import FunctionLogs
     from perdure.service.registry import Registry
+
+ENDPOINT_TIMEOUT_S: Final = 900
 
 
 class PlainCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +56,8 @@ class Calling(Protocol):
 class Backing:
     """The service with its registry, and all else that handlers of the API ask.
 
-    `lambda_endpoint` is where functions are that nobody has registered.
+    `lambda_endpoint` is where functions are that nobody has registered; one invocation there may take
+    `endpoint_timeout_s`.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Backing:
         check_package: Callable[[bytes], None] = lambda _package: None,
         sync_wait_s: float = 900.0,
         lambda_endpoint: str | None = None,
+        endpoint_timeout_s: int = ENDPOINT_TIMEOUT_S,
         base_url: str = "",
     ) -> None:
         self.service = service
@@ -84,6 +88,7 @@ class Backing:
         self.check_package = check_package
         self.sync_wait_s = sync_wait_s
         self.lambda_endpoint = lambda_endpoint
+        self.endpoint_timeout_s = endpoint_timeout_s
         self.base_url = base_url
         """What paths of this server are behind, in answers."""
         self.checkpoints = 0

@@ -19,7 +19,6 @@ from perdure.store.protocol import Query
 from perdure.wire.api import Message
 from perdure.wire.table import Json
 
-INVOCATION_S: Final = 900
 START_BYTES_MAX: Final = 40 * 1024 * 1024
 
 
@@ -69,7 +68,7 @@ def _version(backing: Backing, name: str, qualifier: str, endpoint: Any) -> Func
         host=Host.ENDPOINT,
         durable=DurableConfig(),
         endpoint=url,
-        timeout_s=INVOCATION_S,
+        timeout_s=backing.endpoint_timeout_s,
     )
     return backing.registry.register_endpoint(version)
 

@@ -41,8 +41,15 @@ UPLOAD_S: Final = 300.0
 @click.option("--description")
 @click.option("--publish", "is_published", is_flag=True, help="Make a version that does not change any more.")
 @click.option("--alias", metavar="NAME", help="Publish, and let this alias name the new version.")
+@click.option("--check", "is_checked", is_flag=True, help="First see whether open executions can go on with the code.")
 def deploy(
-    code: str, name: str | None, handler: str | None, alias: str | None, is_published: bool, **given: Any
+    code: str,
+    name: str | None,
+    handler: str | None,
+    alias: str | None,
+    is_published: bool,
+    is_checked: bool,
+    **given: Any,
 ) -> None:
     """Deploy a function: make it, or bring it up to date.
 
@@ -56,6 +63,10 @@ def deploy(
         raise CliError(f"what shall {code} be called?", Exit.USAGE, hint="name it with --name", kind="NameMissing")
     wanted = _wanted(source, **given)
     with connected(options) as client:
+        if is_checked:
+            from perdure.cli.replay import check_open
+
+            check_open(client, function, _python_of(source, code))
         before = _configuration(client, function)
         package = _packed(options, source)
         made = _create(client, function, source, wanted, package) if before is None else before
@@ -71,6 +82,20 @@ def deploy(
         click.echo(f"{function} is {done}: version {made['Version']}{named}", err=True)
     if options.output is not None or options.query is not None:
         write_document(options, made, lambda: configuration_text(made))
+
+
+def _python_of(source: Source, code: str) -> str:
+    """The file and the function of a handler in Python, which can be run here."""
+    module, _, function = (source.handler or "").rpartition(".")
+    file = source.code.joinpath(*module.split(".")).with_suffix(".py") if module else source.code
+    if not source.code.is_dir() or not file.is_file():
+        raise CliError(
+            f"--check runs the code here, and {code} is no Python code in a folder",
+            Exit.USAGE,
+            hint="deploy without --check, or try the code with `perdure replay`",
+            kind="CodeNotRead",
+        )
+    return f"{file}:{function}"
 
 
 def _wanted(

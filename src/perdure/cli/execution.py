@@ -45,8 +45,10 @@ PAYLOAD_CHARS = 100
     cls=Group,
     help="See executions, and stop, hold, free and remove them.",
     lazy={
+        "export": ("perdure.cli.export:export_execution", "Write an execution and its history to a file."),
         "follow": ("perdure.cli.follow:follow_execution", "Show an execution as it goes on, until it ends."),
         "logs": ("perdure.cli.logs:execution_logs", "What an execution's invocations have printed."),
+        "to-test": ("perdure.cli.export:execution_to_test", "Write a pytest file that reproduces an execution."),
         "tail": ("perdure.cli.follow:follow_execution", "The same as `follow`."),
     },
 )

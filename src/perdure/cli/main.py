@@ -18,10 +18,16 @@ root = Group(
     help="Durable functions on your own machine: they survive crashes, wait a year without running, and go on.",
     lazy={
         "run": ("perdure.cli.run:run", "Run a durable function here, or go on with a run that was cut off."),
+        "crash-test": ("perdure.cli.crash_test:crash_test", "Let a run's process die at every point, and compare."),
         "dev": ("perdure.cli.dev.command:dev", "Serve functions while they are written: a module, or a SAM template."),
         "serve": ("perdure.cli.serve:serve", "Serve the Lambda API: for boto3, the AWS CLI, SAM and official SDKs."),
         "worker": ("perdure.cli.worker:worker", "Run the functions of some modules for a server."),
         "invoke": ("perdure.cli.invoke:invoke", "Call a function of a server; see its execution through."),
+        "replay": (
+            "perdure.cli.replay:replay",
+            "Would this code go on with stored executions? A gate for deployments.",
+        ),
+        "debug": ("perdure.cli.debug:debug", "Go back to an event of an execution, and stop in the code there."),
         "execution": ("perdure.cli.execution:execution", "See, stop, hold, and remove executions."),
         "callback": ("perdure.cli.callback:callback", "See and answer what executions wait for."),
         "function": ("perdure.cli.function:function", "Deploy, list and remove functions of a server."),

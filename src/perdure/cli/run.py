@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import Any
 
 import click
 
@@ -17,6 +17,7 @@ from perdure.cli.ending import finish
 from perdure.cli.exits import CliError, Exit
 from perdure.cli.given import event_text
 from perdure.cli.progress import Follower, Left
+from perdure.cli.running import quiet_stdout
 from perdure.cli.settings import Command, Settings, settings
 from perdure.model.execution import ENDED, OPEN, ExecutionRow
 from perdure.model.ids import EXECUTION_NAME
@@ -50,7 +51,7 @@ def run(handler: str, event: str, name: str | None, is_new: bool, wait: bool | N
     last checkpoint: the same command goes on with it. Unfinished executions of the same module go on, too.
     """
     options = settings()
-    with _quiet_stdout() as stdout:
+    with quiet_stdout() as stdout:
         loaded = _load(handler)
         text = event_text(event)
         if name is not None and not EXECUTION_NAME.fullmatch(name):
@@ -193,14 +194,6 @@ def _show_history(options: Settings, execution: Execution, view: ExecutionView) 
 
 
 # --- the surroundings of a handler --------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _quiet_stdout() -> Iterator[TextIO]:
-    """What handlers print goes to stderr: stdout is for the result alone."""
-    stdout = sys.stdout
-    with contextlib.redirect_stdout(sys.stderr):
-        yield stdout
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from perdure.client.client import Client, segment
 from perdure.client.errors import ApiError, NotUnderstood, Unreachable
 from perdure.model.error import CallbackTimeout, ErrorObject, InvalidParameterValue, ResourceNotFound
 from perdure.model.event import HistoryEvent
-from perdure.model.execution import ExecutionRow
+from perdure.model.execution import ExecutionRow, ExecutionStatus
 from perdure.model.ids import ExecutionArn, Home
 from perdure.model.operation import Operation
 from perdure.model.view import Changes, ExecutionView, OpenCallback
@@ -63,6 +63,17 @@ class ServerDesk:
             after = answer.get("NextMarker")
             if not after:
                 return
+
+    def executions_of(self, function: str, status: ExecutionStatus, since_ms: int | None) -> Iterator[str]:
+        """The ARNs of a function's executions with one status, the newest first, by AWS's own operation alone."""
+        found = self._client.paginate(
+            "ListDurableExecutionsByFunction",
+            "DurableExecutions",
+            FunctionName=function,
+            Statuses=[str(status)],
+            StartedAfter=since_ms,
+        )
+        return (str(each["DurableExecutionArn"]) for each in found)
 
     def last_started(self) -> str | None:
         return remembered.last(self._client.endpoint)

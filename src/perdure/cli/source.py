@@ -62,6 +62,24 @@ def read_source(reference: str, handler: str | None = None) -> Source:
     )
 
 
+def find_durable(folder: Path, name: str) -> str | None:
+    """`file.py:function` for the durable function of this name in a folder's files; None if there is none.
+
+    Raises CliError if there are several.
+    """
+    found: list[str] = []
+    for file in sorted(folder.glob(f"*{PYTHON}")):
+        try:
+            found += [
+                f"{file}:{seen.function}" for seen in _functions_in(file) if seen.is_durable and seen.name == name
+            ]
+        except CliError:
+            continue  # a file that is no Python has no function
+    if len(found) > 1:
+        raise CliError(f"{name} is {' and '.join(found)}", Exit.USAGE, hint="choose one with --handler")
+    return found[0] if found else None
+
+
 def _has_suffix(reference: str) -> bool:
     before, sign, after = reference.rpartition(":")
     return bool(sign) and bool(before) and not (len(before) == 1 and after[:1] in ("\\", "/"))

@@ -13,7 +13,7 @@ from perdure.engine.timers import fire_due
 from perdure.model import event as ev
 from perdure.model.error import ErrorObject, InvalidParameterValue, RequestTooLarge, ResourceConflict
 from perdure.model.execution import EXECUTION_TIMEOUT_S_MAX, ExecutionStatus
-from perdure.model.ids import CLIENT_TOKEN, EXECUTION_NAME, TENANT_ID, check
+from perdure.model.ids import CLIENT_TOKEN, EXECUTION_NAME, NAME_RULE, TENANT_ID, check
 from perdure.model.operation import payload_bytes
 
 REPEAT_MS: Final = 15 * 60 * 1000
@@ -27,8 +27,7 @@ RETENTION_DAYS_MAX: Final = 36_500
 def decide_start(command: Start, now_ms: int, terms: Terms) -> Decision:
     """Begin an execution; raises InvalidParameterValue and RequestTooLarge."""
     if command.name is not None:
-        rule = "1 to 64 of the characters a-z, A-Z, 0-9, '-' and '_'"
-        check(EXECUTION_NAME, command.name, "the execution's name", rule)
+        check(EXECUTION_NAME, command.name, "the execution's name", NAME_RULE)
     if command.tenant_id is not None:
         check(TENANT_ID, command.tenant_id, "TenantId", f"1 to 256 characters matching {TENANT_ID.pattern}")
     config = command.config

@@ -13,6 +13,7 @@ import msgspec
 from perdure.model.error import InvalidParameterValue
 
 EXECUTION_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+NAME_RULE: Final = "1 to 64 of the characters a-z, A-Z, 0-9, '-' and '_'"
 FUNCTION_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 OPERATION_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 OPERATION_NAME: Final = re.compile(r"[\x20-\x7E]{1,256}")

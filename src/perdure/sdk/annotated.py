@@ -5,7 +5,7 @@ is loaded for the first that does.
 """
 
 from collections.abc import Callable
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
@@ -28,11 +28,10 @@ def typed_serdes_for(function: Callable[..., Any]) -> "SerDes[Any] | None":
     `function` may be a coroutine function, a method, a partial, a callable object, a class, or what a decorator made.
     The annotation is believed, not enforced: a function that returns something else is none the worse for it.
     """
-    try:
-        if type(function) is FunctionType and not function.__annotations__ and not function.__dict__:
-            return None
-    except NameError:  # since Python 3.14 annotations are computed when asked for
-        pass
+    if type(function) is MethodType:
+        function = function.__func__  # a method is made anew whenever it is asked for
+    if type(function) is FunctionType and not function.__dict__ and _says_nothing(function, "return"):
+        return None
     try:
         return _known[function]
     except (KeyError, TypeError):
@@ -45,8 +44,6 @@ def typed_serdes_for(function: Callable[..., Any]) -> "SerDes[Any] | None":
 
 
 def _look(function: Callable[..., Any]) -> "SerDes[Any] | None":
-    if type(function) is FunctionType and not function.__dict__ and _says_nothing(function, "return"):
-        return None
     from perdure.sdk.typed import implicit_serdes, returned_by, serdes_by
 
     return serdes_by(implicit_serdes, returned_by(function))

@@ -1,6 +1,7 @@
 """Errors as they are recorded, and records as errors again."""
 
 import os
+from collections import deque
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from perdure.exceptions import (
@@ -15,7 +16,7 @@ from perdure.exceptions import (
 from perdure.model.error import ErrorObject
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from types import CodeType, TracebackType
 
 FRAMES_MAX: Final = 20
 STACK_BYTES_MAX: Final = 8 * 1024
@@ -51,12 +52,19 @@ def stack_of(trace: "TracebackType | None") -> tuple[str, ...] | None:
     """The last frames of a traceback, outermost first, from the author's first frame on; at most 8 KiB."""
     if trace is None:
         return None
-    import traceback
+    import linecache  # what formats tracebacks parses each line again, for marks that are not recorded
 
-    frames = traceback.extract_tb(trace)
-    while frames and frames[0].filename.startswith(_OWN):
-        frames.pop(0)
-    lines = [line.rstrip("\n") for line in traceback.format_list(frames[-FRAMES_MAX:])]
+    frames: deque[tuple[CodeType, int]] = deque(maxlen=FRAMES_MAX)
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if frames or not code.co_filename.startswith(_OWN):
+            frames.append((code, trace.tb_lineno))
+        trace = trace.tb_next
+    lines = []
+    for code, number in frames:
+        source = linecache.getline(code.co_filename, number).strip()
+        called = f'  File "{code.co_filename}", line {number}, in {code.co_name}'
+        lines.append(f"{called}\n    {source}" if source else called)
     while lines and sum(len(line.encode()) for line in lines) > STACK_BYTES_MAX:
         lines.pop(0)
     return tuple(lines) or None

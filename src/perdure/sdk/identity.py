@@ -3,6 +3,9 @@
 Source: the official Python SDK's derivation of operation ids, which makes executions exchangeable.
 """
 
+from functools import lru_cache
+from typing import Final
+
 try:
     from _blake2 import blake2b  # hashlib's own; hashlib itself loads OpenSSL, which takes 5 ms
 except ImportError:  # pragma: no cover - an interpreter that keeps it elsewhere
@@ -11,11 +14,21 @@ except ImportError:  # pragma: no cover - an interpreter that keeps it elsewhere
 from perdure.exceptions import NonDeterministicExecutionError
 from perdure.model.operation import Operation, OperationType
 
+REMEMBERED_MAX: Final = 32
+"""The first operations of a context have the same ids in every execution of a function: these are remembered."""
+
 
 def operation_id(prefix: str, number: int) -> str:
     """The id of the `number`-th operation in the context whose own id is `prefix` (empty for the handler's)."""
+    return _remembered(prefix, number) if number <= REMEMBERED_MAX else _derived(prefix, number)
+
+
+def _derived(prefix: str, number: int) -> str:
     text = f"{prefix}-{number}" if prefix else str(number)
     return blake2b(text.encode()).hexdigest()[:64]
+
+
+_remembered: Final = lru_cache(maxsize=4096)(_derived)
 
 
 def named_id(prefix: str, kind: str, name: str) -> str:

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -18,7 +18,7 @@ from perdure.logger import Logger
 from perdure.model.error import ErrorObject
 from perdure.model.operation import Operation, OperationUpdate
 from perdure.model.word import Word
-from perdure.sdk import plugins
+from perdure.sdk import plugins, strictness
 from perdure.sdk.annotated import input_type_of
 from perdure.sdk.client import Client
 from perdure.sdk.drivers.blocking import BlockingDriver
@@ -30,18 +30,25 @@ from perdure.sdk.leaving import check_nothing_unused
 from perdure.sdk.misuse import Guard, active
 from perdure.sdk.scope import Scope
 from perdure.sdk.session import Session
+from perdure.sdk.strictness import Strict
 from perdure.serdes import SerDes, SerDesContext
 
 if TYPE_CHECKING:
+    from perdure.async_context import AsyncDurableContext
     from perdure.config import RetryStrategy
+    from perdure.context import DurableContext
     from perdure.plugin import DurableInstrumentationPluginFactory
     from perdure.sdk.drivers.loop import LoopDriver
+    from perdure.sdk.strict import Ground
     from perdure.types import LoggerInterface
 
 log: Final = logging.getLogger("perdure")
 
 DriverOf = Callable[[Client, Journal, Linger | None], BlockingDriver]
 """Makes the driver of one invocation of a handler that blocks."""
+
+LoopDriverOf: TypeAlias = "Callable[[Client, Journal], LoopDriver]"
+"""The same for one that is `async def`."""
 
 
 class Definition(msgspec.Struct, frozen=True):
@@ -57,6 +64,8 @@ class Definition(msgspec.Struct, frozen=True):
     retry_strategy: "RetryStrategy | None" = None
     logger: "LoggerInterface | None" = None
     plugins: "Sequence[DurableInstrumentationPluginFactory]" = ()
+    strict: Strict | None = None
+    """None: as strict as the process is."""
 
 
 class InvocationInput(msgspec.Struct, frozen=True):
@@ -101,10 +110,13 @@ def run_invocation(
     linger: Linger | None = None,
     lambda_context: Any = None,
     driver_of: DriverOf = BlockingDriver,
+    watch_of: Callable[[Definition, InvocationInput, object], plugins.Watch] = plugins.watch,
+    context_of: "Callable[[Session, Scope], DurableContext] | None" = None,
 ) -> InvocationAnswer:
     """Run the handler until it ends or can't go on; one that is `async def` on a loop of this thread.
 
-    `driver_of` makes the driver of a handler that is not.
+    `driver_of` makes the driver of a handler that is not, `context_of` the context that it gets, `watch_of` whoever
+    watches it, and gives it its journal.
 
     Raises what the platform has to see as a failed invocation: a retryable InvocationError, a service that can't be
     reached, SystemExit and KeyboardInterrupt.
@@ -115,14 +127,18 @@ def run_invocation(
         from perdure.sdk.loops import run_here
 
         return run_here(lambda: run_on_loop(definition, given, client, lambda_context=lambda_context))
-    with plugins.watch(definition, given, lambda_context) as watch:
+    with watch_of(definition, given, lambda_context) as watch:
         journal = watch.journal()
         driver = driver_of(client, journal, linger)
-        run = Run(definition, given, journal, watch.around(driver), lambda_context)
+        handler, session_driver, made_by = definition.handler, watch.around(driver), context_of or DurableContext
+        if (ground := ground_of(definition)) is not None:
+            handler, session_driver = ground.handler, ground.driver(session_driver)
+            made_by = context_of or ground.context_of
+        run = Run(definition, given, journal, session_driver, lambda_context)
         run.session.observer = watch.observer
         token = active.set(run.scope)
         try:
-            answer = run.ended(definition.handler(run.event(), DurableContext(run.session, run.scope)))
+            answer = run.ended(handler(run.event(), made_by(run.session, run.scope)))
         except BaseException as error:  # noqa: BLE001 - whatever the handler raises ends the execution or the invocation
             answer = run.answer_for(error)
         finally:
@@ -139,7 +155,9 @@ async def run_on_loop(
     client: Client,
     *,
     lambda_context: Any = None,
-    driver_of: "Callable[[Client, Journal], LoopDriver] | None" = None,
+    driver_of: "LoopDriverOf | None" = None,
+    watch_of: Callable[[Definition, InvocationInput, object], plugins.Watch] = plugins.watch,
+    context_of: "Callable[[Session, Scope], AsyncDurableContext] | None" = None,
 ) -> InvocationAnswer:
     """The same for a handler that is `async def`, on the loop that is running: one that `loops` has prepared."""
     import asyncio
@@ -148,9 +166,10 @@ async def run_on_loop(
     from perdure.sdk.drivers.loop import LoopDriver
     from perdure.sdk.loops import current_driver
 
-    with plugins.watch(definition, given, lambda_context) as watch:
+    with watch_of(definition, given, lambda_context) as watch:
         journal = watch.journal()
         driver = (driver_of or LoopDriver)(client, journal)
+        handler = definition.handler if (ground := ground_of(definition)) is None else ground.handler
         run = Run(definition, given, journal, watch.around(driver), lambda_context)
         run.session.observer = watch.observer
 
@@ -158,9 +177,9 @@ async def run_on_loop(
             run.scope.owner = driver.owner()
             active.set(run.scope)
             current_driver.set(driver)
-            context = AsyncDurableContext(run.session, run.scope)
+            context = (context_of or AsyncDurableContext)(run.session, run.scope)
             try:
-                return run.ended(await definition.handler(run.event(), context))
+                return run.ended(await handler(run.event(), context))
             except BaseException as error:  # noqa: BLE001 - whatever it raises ends the execution or the invocation
                 return run.answer_for(error)
 
@@ -178,6 +197,16 @@ async def run_on_loop(
         else:
             answer = main.result()
         return watch.ended(run.settled(answer, driver, rest))
+
+
+def ground_of(definition: Definition) -> "Ground | None":
+    """What guards the handler against what a replay would not repeat, if that was asked for."""
+    mode = definition.strict or strictness.mode
+    if mode is Strict.OFF:
+        return None
+    from perdure.sdk.strict import Ground
+
+    return Ground(definition, mode)
 
 
 class Ending(Protocol):

@@ -26,15 +26,21 @@ class Guard(Word):
 
 
 class Body:
-    """The body of a step, a check or a submitter: no durable call is right in it."""
+    """The body of a step, a check or a submitter: no durable call is right in it.
 
-    __slots__ = ("attempt", "kind", "name", "operation_id")
+    `is_once` says that it runs at most once per attempt.
+    """
 
-    def __init__(self, kind: str, name: str | None, operation_id: str = "", attempt: int = 1) -> None:
+    __slots__ = ("attempt", "is_once", "kind", "name", "operation_id")
+
+    def __init__(
+        self, kind: str, name: str | None, operation_id: str = "", attempt: int = 1, *, is_once: bool = False
+    ) -> None:
         self.kind = kind
         self.name = name
         self.operation_id = operation_id
         self.attempt = attempt
+        self.is_once = is_once
 
     def __str__(self) -> str:
         return f"the body of {self.kind} '{self.name}'" if self.name else f"the body of an unnamed {self.kind}"

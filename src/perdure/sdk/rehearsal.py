@@ -1,6 +1,7 @@
 """Would this code go on with an execution that other code began? It is run over the journal, and nothing happens."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import msgspec
@@ -8,17 +9,29 @@ import msgspec
 from perdure.exceptions import InvocationError, SuspendExecution
 from perdure.model.error import ErrorObject
 from perdure.model.operation import Operation, OperationUpdate
+from perdure.sdk import plugins
 from perdure.sdk.client import Answer, Client
-from perdure.sdk.drivers.blocking import BlockingDriver
+from perdure.sdk.drivers.blocking import BlockingDriver, Linger
 from perdure.sdk.errors import error_object
-from perdure.sdk.invocation import Definition, InvocationInput, InvocationStatus, run_invocation, run_on_loop
+from perdure.sdk.invocation import (
+    Definition,
+    InvocationAnswer,
+    InvocationInput,
+    InvocationStatus,
+    run_invocation,
+    run_on_loop,
+)
 from perdure.sdk.journal import Journal, suspension
 from perdure.sdk.scope import Scope
+from perdure.sdk.session import Session
 
 if TYPE_CHECKING:
     from perdure.sdk.drivers.loop import LoopDriver
 
 T = TypeVar("T")
+
+Left = Callable[[Scope, OperationUpdate, Scope | None], None]
+"""Told of an update that would be recorded now: the scope it is in and, if it ends a context, that of its inside."""
 
 
 def rehearse(definition: Definition, given: InvocationInput) -> ErrorObject | None:
@@ -28,14 +41,8 @@ def rehearse(definition: Definition, given: InvocationInput) -> ErrorObject | No
     told. What it does between operations it does, as in every replay. A divergence from the journal is
     NonDeterministicExecutionError.
     """
-    quiet = msgspec.structs.replace(definition, plugins=(), logger=_Silence())
     try:
-        if definition.is_async:
-            from perdure.sdk.loops import run_here
-
-            answer = run_here(lambda: run_on_loop(quiet, given, _Nothing(), driver_of=_loop_driver))
-        else:
-            answer = run_invocation(quiet, given, _Nothing(), driver_of=_StillDriver)
+        answer = run_still(definition, given)
     except InvocationError:
         return None  # another invocation may do better
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the author's code raises
@@ -43,10 +50,33 @@ def rehearse(definition: Definition, given: InvocationInput) -> ErrorObject | No
     return answer.error if answer.status is InvocationStatus.FAILED else None
 
 
+def run_still(
+    definition: Definition,
+    given: InvocationInput,
+    *,
+    watch_of: Callable[[Definition, InvocationInput, object], plugins.Watch] = plugins.watch,
+    context_of: Callable[[Session, Scope], Any] | None = None,
+    left: "Left | None" = None,
+) -> InvocationAnswer:
+    """Run the handler over the journal as far as that goes; it comes to nothing that is not recorded.
+
+    `left` is told of each update that would have been recorded. Raises what `run_invocation` does.
+    """
+    quiet = msgspec.structs.replace(definition, plugins=(), logger=_Silence())
+    more: dict[str, Any] = {"watch_of": watch_of, "context_of": context_of}
+    if definition.is_async:
+        from perdure.sdk.loops import run_here
+
+        loop_driver = partial(_loop_driver, left)
+        return run_here(lambda: run_on_loop(quiet, given, _Nothing(), driver_of=loop_driver, **more))
+    return run_invocation(quiet, given, _Nothing(), driver_of=partial(_blocking_driver, left), **more)
+
+
 class _Still:
     """What a driver does where nothing may happen: whatever is not recorded is not come to."""
 
     _journal: Journal
+    left: Left | None = None
 
     async def call(self, body: Callable[[], T | Awaitable[T]], function: Callable[..., Any]) -> T:
         _leave()
@@ -55,12 +85,17 @@ class _Still:
         _leave()
 
     async def commit(self, scope: Scope, update: OperationUpdate, *, durable: bool) -> None:
-        _leave()
+        self._leave_before(scope, update)
 
     async def close(self, scope: Scope, update: OperationUpdate, inner: Scope, *, durable: bool) -> None:
-        _leave()
+        self._leave_before(scope, update, inner)
 
     async def park(self, scope: Scope, update: OperationUpdate) -> None:
+        self._leave_before(scope, update)
+
+    def _leave_before(self, scope: Scope, update: OperationUpdate, inner: Scope | None = None) -> NoReturn:
+        if self.left is not None:
+            self.left(scope, update, inner)
         _leave()
 
     async def until(
@@ -76,13 +111,21 @@ class _StillDriver(_Still, BlockingDriver):
     """For handlers that block."""
 
 
-def _loop_driver(client: Client, journal: Journal) -> "LoopDriver":
+def _blocking_driver(left: Left | None, client: Client, journal: Journal, linger: Linger | None) -> BlockingDriver:
+    driver = _StillDriver(client, journal, linger)
+    driver.left = left
+    return driver
+
+
+def _loop_driver(left: Left | None, client: Client, journal: Journal) -> "LoopDriver":
     from perdure.sdk.drivers.loop import LoopDriver
 
     class StillLoopDriver(_Still, LoopDriver):
         """For handlers on a loop."""
 
-    return StillLoopDriver(client, journal)
+    driver = StillLoopDriver(client, journal)
+    driver.left = left
+    return driver
 
 
 def _leave() -> NoReturn:

@@ -62,6 +62,7 @@ class Calls:
         self._clock = clock
         self._lock = threading.Condition()
         self._due: list[tuple[int, str]] = []
+        self._delivering = 0
         self._is_stopped = False
         self._thread = threading.Thread(target=self._deliver, name="perdure-events", daemon=True)
 
@@ -78,6 +79,13 @@ class Calls:
         """Read the clock again, now."""
         with self._lock:
             self._lock.notify_all()
+
+    def next_due_ms(self) -> int | None:
+        """When the next call that was accepted is made; now, if one is under way. None if there is none."""
+        with self._lock:
+            if self._delivering:
+                return self._clock.now_ms()
+            return self._due[0][0] if self._due else None
 
     def stop(self) -> None:
         with self._lock:
@@ -149,23 +157,34 @@ class Calls:
                 if self._is_stopped:
                     return
                 _due_ms, key = heapq.heappop(self._due)
+                self._delivering += 1
+            called: Future[Called] | None = None
             try:
-                self._deliver_one(key)
+                called = self._deliver_one(key)
             except ServiceError as error:
                 log.warning("an event could not be delivered now", extra={"event": key, "error": str(error)})
                 self._again(key)
+            if called is None:
+                self._delivered_one()
+            else:
+                called.add_done_callback(lambda _called: self._delivered_one())
 
-    def _deliver_one(self, key: str) -> None:
+    def _delivered_one(self) -> None:
+        with self._lock:
+            self._delivering -= 1
+
+    def _deliver_one(self, key: str) -> "Future[Called] | None":
+        """Make a call that was accepted; None if there is none to make any more."""
         record = self._store.record(EVENT, key)
         if record is None:
-            return
+            return None
         event = msgspec.msgpack.decode(record.data, type=Event)
         try:
             version = self._registry.get(event.function, event.version)
         except ResourceNotFound as error:
             log.warning("an event was given up", extra={"function": event.function, "error": str(error)})
             self._store.change([Change(EVENT, key, None)])
-            return
+            return None
         call = PlainCall(
             version=version,
             request_id=event.request_id,
@@ -174,7 +193,9 @@ class Calls:
             tenant_id=event.tenant_id,
             trace_header=event.trace_header,
         )
-        self.call(call).add_done_callback(lambda called: self._answered(key, event, called))
+        called = self.call(call)
+        called.add_done_callback(lambda called: self._answered(key, event, called))
+        return called
 
     def _answered(self, key: str, event: Event, called: "Future[Called]") -> None:
         error = called.exception()

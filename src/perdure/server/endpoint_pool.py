@@ -16,7 +16,7 @@ import msgspec
 from perdure.engine import commands as cmd
 from perdure.model.error import ErrorObject, InvalidParameterValue, ServiceError
 from perdure.model.function import FunctionVersion, target_of
-from perdure.runtimes.event import error_of, event_of, outcome_of
+from perdure.runtimes.event import PAGE_BYTES, error_of, event_of, outcome_of
 from perdure.service.invocation import Call, Invocation
 from perdure.service.service import Service
 
@@ -34,8 +34,15 @@ MARK: Final = ("X-Dex-Handler-Invoke", "true")
 class EndpointPool:
     """At most `places` invocations at once, each in a thread that waits for its answer."""
 
-    def __init__(self, find: Callable[[str, str], FunctionVersion | None], places: int = PLACES) -> None:
+    def __init__(
+        self,
+        find: Callable[[str, str], FunctionVersion | None],
+        places: int = PLACES,
+        *,
+        page_bytes: int = PAGE_BYTES,
+    ) -> None:
         self._find = find
+        self._page_bytes = page_bytes
         self._places = places
         self._taken = 0
         self._is_closed = False
@@ -74,7 +81,7 @@ class EndpointPool:
         service = self._service
         assert service is not None
         found = self._find(invocation.function, invocation.version)
-        event = event_of(invocation, service.store.secret)
+        event = event_of(invocation, service.store.secret, self._page_bytes)
         outcome: cmd.Outcome
         try:
             body, is_error = _post(found, target_of(invocation.function, invocation.version), event, [MARK])

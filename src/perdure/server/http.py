@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ipaddress
+import itertools
 import logging
 import socket
 import ssl
@@ -23,6 +24,7 @@ from perdure.model.error import InvalidParameterValue, InvalidRequestContent
 THREADS: Final = 64
 """Handlers wait for the disk in these; a commit gathers what they bring."""
 LETTING_GO_TURNS: Final = 100
+TICK_S: Final = 0.1
 KEEP_ALIVE_S: Final = 75
 """Longer than clients keep their connections, so that it is the client that closes them."""
 
@@ -108,6 +110,7 @@ class HttpServer:
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # it has ended by itself
                 self._loop.call_soon_threadsafe(self._stopping)
+                self._loop.call_soon_threadsafe(self._server.has_to_exit.set)
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join(timeout_s)
@@ -161,15 +164,25 @@ class _Protocol(HttpToolsProtocol):
 
 
 class _Server(uvicorn.Server):
-    """Says when it takes requests."""
+    """Says when it takes requests, and ends as soon as it is told to."""
 
     def __init__(self, config: uvicorn.Config, started: threading.Event) -> None:
         super().__init__(config)
         self._has_started = started
+        self.has_to_exit = asyncio.Event()
+        """Set on the loop."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._has_started.set()
+
+    async def main_loop(self) -> None:
+        """Ten times a second there is housekeeping, as uvicorn has it."""
+        for count in itertools.count():
+            if await self.on_tick(count):
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.has_to_exit.wait(), TICK_S)
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

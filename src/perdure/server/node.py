@@ -14,8 +14,9 @@ import msgspec
 from perdure.api import emulator, function_logs, operators, workers
 from perdure.api.access import Access
 from perdure.api.app import HANDLERS, App
-from perdure.api.backing import Backing
-from perdure.engine.terms import Terms
+from perdure.api.backing import ENDPOINT_TIMEOUT_S, Backing
+from perdure.engine.state import ExecutionState
+from perdure.engine.terms import Ids, Terms
 from perdure.execution import definition_of
 from perdure.identity.audit import AuditLog
 from perdure.identity.gate import Gate
@@ -25,6 +26,7 @@ from perdure.model.execution import DurableConfig
 from perdure.model.function import FunctionState, FunctionVersion, Host, endpoint_url
 from perdure.model.ids import LATEST, Home
 from perdure.runtimes import packages
+from perdure.runtimes.event import PAGE_BYTES
 from perdure.runtimes.interpreters import is_known
 from perdure.runtimes.logs import FunctionLogs
 from perdure.runtimes.pool import ManagedPool, Settings as PoolSettings
@@ -55,7 +57,12 @@ ROUTES: Final = (*emulator.ROUTES, *function_logs.ROUTES, *operators.ROUTES, *wo
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """How a node serves. `data` is the folder for unpacked packages and logs."""
+    """How a node serves. `data` is the folder for unpacked packages and logs.
+
+    Functions that nobody has registered are at `lambda_endpoint`; there, one invocation may take `endpoint_timeout_s`,
+    and so many bytes of operations come with its event. With `takes_unqualified` a chained invoke of a durable function
+    may leave the version out, as at the official local server.
+    """
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -65,6 +72,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data: Path | None = None
     sync_wait_s: float = 900.0
     lambda_endpoint: str | None = None
+    endpoint_timeout_s: int = ENDPOINT_TIMEOUT_S
+    endpoint_page_bytes: int = PAGE_BYTES
+    takes_unqualified: bool = False
     managed: PoolSettings = PoolSettings()
 
 
@@ -78,13 +88,16 @@ class Node:
         handlers: Mapping[str, Callable[..., Any]] | None = None,
         *,
         clock: Clock | None = None,
+        ids: Ids | None = None,
     ) -> None:
         self.settings = settings = settings or Settings()
         self.store = store
         clock = clock or SystemClock()
-        self.registry = Registry(store, settings.home, clock, random.random)
+        self.registry = Registry(
+            store, settings.home, clock, random.random, takes_unqualified=settings.takes_unqualified
+        )
         self._worker = ThreadWorker(handlers or {})
-        self._endpoints = EndpointPool(self.registry.find)
+        self._endpoints = EndpointPool(self.registry.find, page_bytes=settings.endpoint_page_bytes)
         self._folder = (settings.data or Path(tempfile.mkdtemp(prefix="perdure-node-"))).resolve()
         self._is_folder_ours = settings.data is None
         self.logs = FunctionLogs(self._folder / "logs")
@@ -97,7 +110,9 @@ class Node:
             Host.WORKER: self._workers,
         }
         self.pools = Pools(self.registry, pools)
-        self.service = Service(store, self.registry, self.pools, home=settings.home, terms=settings.terms, clock=clock)
+        self.service = Service(
+            store, self.registry, self.pools, home=settings.home, terms=settings.terms, clock=clock, ids=ids
+        )
         self._worker.bind(self.service)
         self._endpoints.bind(self.service)
         self._managed.bind(self.service)
@@ -119,6 +134,7 @@ class Node:
             check_package=packages.check,
             sync_wait_s=settings.sync_wait_s,
             lambda_endpoint=endpoint_url(settings.lambda_endpoint) if settings.lambda_endpoint else None,
+            endpoint_timeout_s=settings.endpoint_timeout_s,
         )
         gate = Gate(store, settings.home, clock.now_ms)
         if gate.is_open() and not is_loopback(settings.host):
@@ -140,6 +156,14 @@ class Node:
         """Look at a clock again that has jumped: what is due by it happens now."""
         self._ticker.look()
         self._calls.look()
+
+    def next_due_ms(self, counts: Callable[[ExecutionState, int], bool] = lambda _state, _at_ms: True) -> int | None:
+        """When something happens here next by itself, in executions what `counts`; None if nothing will.
+
+        A moment that has passed says that something runs, waits for a place, or is about to happen.
+        """
+        moments = self.service.next_due_ms(counts), self._calls.next_due_ms()
+        return min((found for found in moments if found is not None), default=None)
 
     def start(self) -> None:
         """Go on with what is in the store, and take requests."""

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 from perdure.engine import commands as cmd, decide
 from perdure.engine.adopt import adopt
-from perdure.engine.fold import apply
+from perdure.engine.fold import apply, fold
 from perdure.engine.state import ExecutionState
 from perdure.engine.terms import Ids, Terms
 from perdure.engine.timers import wake_at_ms
@@ -64,7 +64,7 @@ class Ledger:
         self.clock = clock
         self.ids = ids
         self.terms = terms
-        self.hot = hot or HotCache()
+        self.hot = hot if hot is not None else HotCache()
         self.watching = Watching(store)
         self._kept = kept
         self._unsure = unsure
@@ -118,6 +118,13 @@ class Ledger:
         decision = decide(None, command, self.clock.now_ms(), self.ids, self.terms)
         state = apply(None, decision.events[0])
         return state, decision, self.commit_of(state, decision, is_new=True)
+
+    def think_past(self, events: Sequence[ev.Event]) -> tuple[ExecutionState, Commit]:
+        """The state that the whole journal of a new execution makes, and the commit that would put it on disk."""
+        state = fold(events)
+        state.seq = 1
+        row = row_of(state, wake_at_ms(state, self.clock.now_ms(), self.store.lease_ms))
+        return state, Commit(state.head.execution_id, state.seq, pack(events), row, is_new=True)
 
     def enter(self, state: ExecutionState, events: Sequence[ev.Event]) -> None:
         """Take in the state of an execution whose start is on disk."""

@@ -135,8 +135,7 @@ class Looker:
                     continue
             state = entry.state
             now = state.head.in_flight
-            is_run = now is None or (now.owner == loop.owner and not loop.is_orphan(entry.execution_id, now))
-            if not is_run and not state.head.has_ended:
+            if now is not None and not state.head.has_ended and not loop.runs(state.head):
                 left.append((entry.execution_id, look.target))
                 continue
             has_place = places.take(look.target)

@@ -14,7 +14,7 @@ import msgspec
 
 from perdure.engine import commands as cmd
 from perdure.engine.history import visible_operations
-from perdure.engine.state import ExecutionState, InFlight
+from perdure.engine.state import ExecutionState, Head
 from perdure.engine.timers import next_due_ms, wake_at_ms
 from perdure.model import event as ev
 from perdure.model.error import ErrorObject, ResourceNotFound, ServiceError, StoreError
@@ -39,17 +39,12 @@ log: Final = logging.getLogger("perdure.service")
 
 
 class Loop:
-    """The one place where decisions become deeds. `ours` are the epochs of this process's invocations, by execution.
-
-    An invocation may stand in the journal as this process's although nobody runs it: the store could not say whether it
-    has kept its beginning. `orphans` has the first such epoch of an execution; none from there on is run.
-    """
+    """The one place where decisions become deeds. `ours` are the epochs of this process's invocations, by execution."""
 
     def __init__(self, dispatcher: Dispatcher, agenda: Agenda, functions: Functions, home: Home, owner: str) -> None:
         self.agenda = agenda
         self.owner = owner
         self.ours: dict[str, int] = {}
-        self.orphans: dict[str, int] = {}
         self.is_closing = False
         self.unended: list[Callable[[], None]] = []
         self._dispatcher = dispatcher
@@ -79,6 +74,8 @@ class Loop:
         try:
             with entry.lock:
                 decision, state = self._ledger.carry_out(entry, command)
+                if not decision.events:
+                    self._correct(state)
                 answered = answer(state, decision)
                 invocation = self.invocation_of(state, decision)
                 target = state.head.target
@@ -233,8 +230,6 @@ class Loop:
             is_used = starts_invocation(decision)
             if not is_used:
                 self.note_ready(state)
-            if not decision.events:
-                self._note_due(state)
             return is_used
 
         return self.do(execution_id, msgspec.structs.replace(command, invoker=self.owner if has_place else None), look)
@@ -242,50 +237,55 @@ class Loop:
     def kept(self, state: ExecutionState, events: Sequence[ev.Event]) -> None:
         """Events are on disk: know when to look again, and show them to who watches."""
         head = state.head
-        if head.in_flight is None:
+        now = head.in_flight
+        if now is None:
             self.ours.pop(head.execution_id, None)
+        elif now.owner == self.owner and any(type(event) is ev.InvocationStarted for event in events):
+            self.ours[head.execution_id] = now.epoch
         due_ms = self._due_ms(state)
         if due_ms is None or due_ms <= self.agenda.covered_until_ms:
             self.agenda.schedule(head.execution_id, head.target, due_ms)
         self._ledger.watching.show(state, events)
 
     def _due_ms(self, state: ExecutionState) -> int | None:
+        """When this process has to look at an execution."""
         now, ledger = state.head.in_flight, self._ledger
-        if self.is_orphan(state.head.execution_id, now):
-            return ledger.clock.now_ms() + RETRY_MS
-        if now is not None and now.owner == self.owner:
-            return next_due_ms(state)
-        return wake_at_ms(state, ledger.clock.now_ms(), ledger.store.lease_ms)
+        if now is None or now.owner != self.owner:
+            return wake_at_ms(state, ledger.clock.now_ms(), ledger.store.lease_ms)
+        return next_due_ms(state) if self.runs(state.head) else ledger.clock.now_ms() + RETRY_MS
 
-    def _note_due(self, state: ExecutionState) -> None:
-        """Somebody has looked and nothing has happened: what is due later is still to be looked at then.
-
-        Nothing had to, perhaps, because an end was recorded by an append of which the store could not say that it was
-        kept: then this process still takes for running what is not.
+    def _correct(self, state: ExecutionState) -> None:
+        """There was nothing to do: somebody else has done it, or an append of which the store could not say that it
+        was kept. What this process believes of the execution may be wrong; what is due later is to be looked at then.
         """
-        if state.head.in_flight is None:
-            self.ours.pop(state.head.execution_id, None)
+        head = state.head
+        if not self.runs(head):
+            self.ours.pop(head.execution_id, None)
         due_ms = self._due_ms(state)
         if due_ms is not None and due_ms > self._ledger.clock.now_ms():
-            self.agenda.look_by(state.head.execution_id, state.head.target, due_ms)
+            self.agenda.look_by(head.execution_id, head.target, due_ms)
+
+    def expect(self, state: ExecutionState) -> None:
+        """An execution is about to be begun, perhaps with an invocation: whoever finds it on disk before this process
+        has heard of that must not take it for lost."""
+        now = state.head.in_flight
+        if now is not None:
+            self.ours[state.head.execution_id] = now.epoch
 
     def unsure(self, state: ExecutionState, events: Sequence[ev.Event]) -> None:
         """Nobody knows whether events are on disk. If they begin an invocation, somebody has to look soon."""
-        head = state.head
-        for event in events:
-            if type(event) is ev.InvocationStarted:
-                self.orphans.setdefault(head.execution_id, event.epoch)
-                self.agenda.look_by(head.execution_id, head.target, self._ledger.clock.now_ms() + RETRY_MS)
+        if any(type(event) is ev.InvocationStarted for event in events):
+            head = state.head
+            self.agenda.look_by(head.execution_id, head.target, self._ledger.clock.now_ms() + RETRY_MS)
 
-    def is_orphan(self, execution_id: str, now: InFlight | None) -> bool:
-        """Whether an invocation is this process's and nobody runs it. The execution's lock is held."""
-        first = self.orphans.get(execution_id)
-        if first is None:
-            return False
-        if now is None or now.owner != self.owner:
-            del self.orphans[execution_id]
-            return False
-        return now.epoch >= first and self.ours.get(execution_id) != now.epoch
+    def runs(self, head: Head) -> bool:
+        """Whether the invocation in flight runs in this process. The execution's lock is held.
+
+        One that bears our name and is not known here was written by an append of which the store could not say that it
+        was kept: nobody runs it.
+        """
+        now = head.in_flight
+        return now is not None and now.owner == self.owner and self.ours.get(head.execution_id) == now.epoch
 
     # --- places --------------------------------------------------------------------------------------------------
 
@@ -341,7 +341,6 @@ class Loop:
         now = head.in_flight
         assert now is not None
         self.ours[head.execution_id] = now.epoch
-        self.orphans.pop(head.execution_id, None)
         return Invocation(
             execution_id=head.execution_id,
             arn=self.arn_of(state),

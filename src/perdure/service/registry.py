@@ -31,11 +31,14 @@ class Registry:
 
     What several records say is changed in one transaction. Reading costs one small question to the store (4 µs in
     SQLite) as long as no function has changed. `chance` gives numbers in [0, 1), which choose among the versions of an
-    alias with weights.
+    alias with weights. With `takes_unqualified` a chained invoke of a durable function may leave its version out.
     """
 
-    def __init__(self, store: Store, home: Home, clock: Clock, chance: Callable[[], float]) -> None:
+    def __init__(
+        self, store: Store, home: Home, clock: Clock, chance: Callable[[], float], *, takes_unqualified: bool = False
+    ) -> None:
         self.home = home
+        self._takes_unqualified = takes_unqualified
         self._store = store
         self._clock = clock
         self._chance = chance
@@ -76,7 +79,7 @@ class Registry:
             return unknown_target(reference, self.home)
         except ResourceConflict as error:
             return refused_target(reference, ErrorObject(error.message, error.code))
-        if found.durable is not None and reference.qualifier is None:
+        if found.durable is not None and reference.qualifier is None and not self._takes_unqualified:
             return refused_target(reference, ErrorObject(UNQUALIFIED, InvalidParameterValue.code))
         return Target(found.function, found.version, found.durable)
 

@@ -3,6 +3,7 @@
 Nothing is answered, and no effect happens, before what it rests on is on disk.
 """
 
+import contextlib
 import os
 import secrets
 import socket
@@ -15,6 +16,7 @@ from perdure.engine.checkpoint import holds_right
 from perdure.engine.history import visible_operations
 from perdure.engine.state import ExecutionState
 from perdure.engine.terms import Ids, Terms
+from perdure.engine.timers import next_due_ms
 from perdure.model.error import ErrorObject, InvalidParameterValue, ResourceNotFound, StaleToken, StoreError
 from perdure.model.event import HistoryEvent
 from perdure.model.execution import ExecutionRow
@@ -36,7 +38,7 @@ from perdure.service.starting import Started, Starter, StartRequest
 from perdure.service.timekeeper import Timekeeper
 from perdure.service.views import view_of
 from perdure.service.watching import Watcher
-from perdure.store.protocol import PAGE_MAX, Page, Query, Store
+from perdure.store.protocol import PAGE_MAX, TIME_MS_MAX, Page, Query, Store
 
 
 class Service:
@@ -98,6 +100,14 @@ class Service:
         Raises ExecutionAlreadyStarted if a name is taken with another input; then none is begun.
         """
         return self._starter.start(requests)
+
+    def fork(self, execution_id: str, operation_id: str, *, name: str | None = None) -> Started:
+        """Begin an execution with the past of another one, up to where an operation of that began, and let it go on.
+
+        Raises ResourceNotFound if there is no such execution, InvalidParameterValue if there is no such operation,
+        ExecutionAlreadyStarted if the name is taken.
+        """
+        return self._starter.fork(execution_id, operation_id, name)
 
     # --- handlers ------------------------------------------------------------------------------------------------
 
@@ -371,6 +381,27 @@ class Service:
         return self.ledger.read(
             execution_id, lambda state: changes_of(self.store, state, self._loop.arn_of(state), after)
         )
+
+    def next_due_ms(self, counts: Callable[[ExecutionState, int], bool] = lambda _state, _at_ms: True) -> int | None:
+        """When something happens next by itself that `counts`; None if nothing will.
+
+        A moment that has passed says that something runs, waits for a place, or is about to happen. Where many nodes
+        share the store, an invocation counts as over when its lease is.
+        """
+        for due in self.store.due(TIME_MS_MAX, None, PAGE_MAX):
+            at_ms = due.wake_at_ms
+            with contextlib.suppress(ResourceNotFound):
+                if self.ledger.read(due.execution_id, lambda state, at_ms=at_ms: counts(state, at_ms)):  # type: ignore[misc]
+                    return at_ms
+        return None
+
+    def running(self) -> list[tuple[str, int | None]]:
+        """The executions of which an invocation of this process runs, each with when something is due in it."""
+        due: list[tuple[str, int | None]] = []
+        for execution_id in list(self._loop.ours):
+            with contextlib.suppress(ResourceNotFound):
+                due.append((execution_id, self.ledger.read(execution_id, next_due_ms)))
+        return due
 
     def watch_all(self, watcher: Watcher) -> None:
         """Call `watcher` with whatever this process writes of any execution, once it is on disk, as `watch` does."""

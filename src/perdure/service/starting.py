@@ -5,13 +5,16 @@ from collections.abc import Sequence
 import msgspec
 
 from perdure.engine import commands as cmd
+from perdure.engine.forking import forked
 from perdure.engine.state import ExecutionState
 from perdure.model.error import ExecutionAlreadyStarted, ResourceNotFound, ServiceError
 from perdure.model.execution import DurableConfig, ParentLink
 from perdure.model.function import FunctionVersion
+from perdure.model.ids import EXECUTION_NAME, NAME_RULE, check
 from perdure.service.functions import Functions
 from perdure.service.ledger import Ledger
 from perdure.service.loop import Loop, starts_invocation
+from perdure.store.packing import unpack
 from perdure.store.protocol import Commit
 
 
@@ -77,6 +80,31 @@ class Starter:
         )
         self.start([request])
 
+    def fork(self, execution_id: str, operation_id: str, name: str | None) -> Started:
+        """Begin an execution with the past of another one, up to where an operation began."""
+        if name is not None:
+            check(EXECUTION_NAME, name, "the execution's name", NAME_RULE)
+        ledger = self._ledger
+        now_ms = ledger.clock.now_ms()
+        new_id = ledger.ids.execution_id(now_ms)
+        rows = ledger.read(execution_id, lambda _state: ledger.store.read(execution_id))
+        events = forked(
+            [event for seq, row in enumerate(rows, 1) for event in unpack(row, execution_id=execution_id, seq=seq)],
+            operation_id,
+            execution_id=new_id,
+            name=name,
+            now_ms=now_ms,
+            new_callback_id=lambda: ledger.ids.callback_id(new_id),
+        )
+        state, commit = ledger.think_past(events)
+        if not ledger.store.append([commit])[0]:
+            taken = ledger.store.find(state.head.function, name or "") or new_id
+            arn = ledger.read(taken, self._loop.arn_of)
+            raise ExecutionAlreadyStarted(f"the name {name!r} is taken", arn=arn, hint="use another name")
+        ledger.enter(state, events)
+        self._loop.do_with_place(new_id, cmd.Wake())
+        return Started(new_id, self._loop.arn_of(state), is_new=True)
+
     def _begin(self, requests: Sequence[tuple[StartRequest, FunctionVersion]]) -> list[Started]:
         """Begin executions that did not exist a moment ago."""
         thoughts: list[tuple[ExecutionState, cmd.Decision]] = []
@@ -86,6 +114,7 @@ class Starter:
                 state, decision, commit = self._think(request, version)
                 thoughts.append((state, decision))
                 commits.append(commit)
+                self._loop.expect(state)
             kept = self._ledger.store.append(commits) if commits else []
         except BaseException:
             for state, decision in thoughts:
@@ -147,6 +176,7 @@ class Starter:
 
     def _give_back(self, state: ExecutionState, decision: cmd.Decision) -> None:
         if starts_invocation(decision):
+            self._loop.ours.pop(state.head.execution_id, None)
             self._loop.release(state.head.target)
 
     def _existing(self, request: StartRequest) -> Started | None:

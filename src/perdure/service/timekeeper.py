@@ -63,7 +63,6 @@ class Timekeeper:
             command = self._command_for(execution_id)
             return self._loop.do_in_place(execution_id, command, has_place=has_place)
         except ResourceNotFound:
-            self._loop.orphans.pop(execution_id, None)
             return False
         except ServiceError as error:
             log.warning("an execution could not be looked at", extra={"execution": execution_id, "error": str(error)})
@@ -76,15 +75,12 @@ class Timekeeper:
         try:
             with entry.lock:
                 head = self._ledger.refresh(entry).head
-                now, has_ended = head.in_flight, head.has_ended
-                is_orphan = self._loop.is_orphan(execution_id, now)
+                now, has_ended, is_ours = head.in_flight, head.has_ended, self._loop.runs(head)
         finally:
             self._ledger.hot.unpin(entry)
-        if now is None or has_ended:
+        if now is None or has_ended or is_ours:
             return cmd.Wake()
         if now.owner == self._loop.owner:
-            if not is_orphan:
-                return cmd.Wake()
             error = ErrorObject(f"the process {now.owner} was not told that it had begun", "Runtime.ExitError")
             return cmd.LoseInvocation(epoch=now.epoch, error=error)
         if self._ledger.store.lease_ms is not None:
@@ -100,7 +96,7 @@ class Timekeeper:
         if now_ms < agenda.next_scan_ms:
             return
         until_ms = now_ms + agenda.horizon_ms
-        ours, orphans = self._loop.ours, self._loop.orphans
+        ours = self._loop.ours
         limit = agenda.room + agenda.known + len(ours)  # those that are known already must not hide any other
         found = self._ledger.store.due(until_ms, self._functions.names, limit)
         if len(found) == limit:
@@ -109,7 +105,7 @@ class Timekeeper:
             [
                 (due.execution_id, target_of(due.function, due.version), due.wake_at_ms)
                 for due in found
-                if due.execution_id not in ours or due.execution_id in orphans
+                if due.execution_id not in ours
             ],
             until_ms,
             now_ms,

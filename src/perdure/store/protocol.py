@@ -19,6 +19,8 @@ from perdure.model.ids import LATEST
 
 PAGE_DEFAULT: Final = 100
 PAGE_MAX: Final = 1000
+TIME_MS_MAX: Final = 2**53
+"""Later than any moment that is kept."""
 SECRET_BYTES: Final = 32
 RECORD_BYTES_MAX: Final = 64 * 1024 * 1024
 """A deployment package of 50 MiB, as the Lambda API takes it, with some room."""

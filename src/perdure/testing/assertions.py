@@ -3,12 +3,10 @@
 Each assertion gives the result back, so that they can be said one after another.
 """
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
-from pprint import pformat
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from perdure.exceptions import qualified_name
@@ -65,6 +63,8 @@ class Assertions:
         if result is not ANY_RESULT:
             value = self.value
             if value != result:
+                from pprint import pformat
+
                 self._fail("the execution succeeded with another result", pformat(result), pformat(value))
         return self
 
@@ -186,6 +186,8 @@ builtins_type = type[BaseException]
 
 def diff(expected: str, actual: str) -> str:
     """A unified diff of two texts, without the counts of lines."""
+    import difflib
+
     lines = difflib.unified_diff(expected.splitlines(), actual.splitlines(), "expected", "actual", lineterm="", n=20)
     return "\n".join(line for line in lines if not line.startswith("@@"))
 

@@ -1,13 +1,21 @@
-"""Identifiers and chance of a test: the same for the same seed."""
+"""Identifiers of a test: the same for the same seed. What is left to chance elsewhere is not: pauses are exact."""
 
 import random
 import threading
 
 from perdure.engine import tokens
 from perdure.model.ids import execution_key, new_execution_id
+from perdure.service import ids as service
 
 _FIRST_MS = 1_764_547_200_000
 """The moment that the ids of executions say: not that of their start, which may differ from run to run."""
+
+
+class RandomIds(service.RandomIds):
+    """Ids of executions that outlive their runner: nobody else has them."""
+
+    def jitter(self) -> float:
+        return 0.0
 
 
 class SeededIds:
@@ -28,5 +36,4 @@ class SeededIds:
             return tokens.callback_id(execution_key(execution_id), self._random.randbytes(16))
 
     def jitter(self) -> float:
-        with self._lock:
-            return self._random.random()
+        return 0.0

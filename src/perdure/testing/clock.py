@@ -1,7 +1,7 @@
 """The time of a test: it stands, jumps to what is due while somebody waits, and is moved by hand."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -30,13 +30,24 @@ class VirtualClock:
         now_ms = time.time_ns() // 1_000_000
         start_ms = now_ms if start is None else _milliseconds(start)
         self.is_real = is_real
-        self.auto = True
+        self._is_auto = True
+        self._told: Callable[[], None] = _nobody
         self._base_ms = start_ms - now_ms if is_real else start_ms
         self._mover: Mover | None = None
 
-    def bind(self, mover: Mover) -> None:
-        """Give the clock what lets things happen when it is moved."""
+    @property
+    def auto(self) -> bool:
+        return self._is_auto
+
+    @auto.setter
+    def auto(self, is_auto: bool) -> None:
+        self._is_auto = is_auto
+        self._told()
+
+    def bind(self, mover: Mover, told: Callable[[], None] | None = None) -> None:
+        """Give the clock what lets things happen when it is moved, and what is `told` when `auto` is set."""
         self._mover = mover
+        self._told = told or _nobody
 
     def now_ms(self) -> int:
         """Milliseconds since the epoch."""
@@ -90,6 +101,10 @@ class VirtualClock:
     def move_to(self, moment_ms: int) -> None:
         """Set the clock on, and let nothing happen: for whoever does that."""
         self._base_ms += max(0, moment_ms - self.now_ms())
+
+
+def _nobody() -> None:
+    """Nobody is told."""
 
 
 def _milliseconds(moment: datetime) -> int:

@@ -4,7 +4,6 @@ import builtins
 import importlib
 import sys
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from typing import Final
 
 from perdure.exceptions import DurableOperationError
@@ -66,6 +65,8 @@ _SHOWN_MAX: Final = 12
 
 def not_found(what: str, wanted: str, names: Iterable[str], *, paths: Sequence[str] = ()) -> OperationNotFound:
     """The error for a name that is not there. `paths` are those of operations that bear the name elsewhere."""
+    from difflib import get_close_matches
+
     known = list(dict.fromkeys(names))
     near = get_close_matches(wanted, known, n=3, cutoff=0.5)
     if paths:

@@ -3,15 +3,17 @@
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from perdure.model import operation as op
 from perdure.model.error import ErrorObject
 from perdure.model.execution import ENDED, ExecutionStatus
-from perdure.model.operation import Callback, Operation, OperationStatus
+from perdure.model.operation import Callback, OperationStatus
 from perdure.sdk.invocation import to_json
 
 if TYPE_CHECKING:
-    from perdure.model.event import HistoryEvent
+    from perdure.testing.model import Event
+    from perdure.testing.operations import Operation
     from perdure.testing.runner import Runner
 
 
@@ -45,17 +47,32 @@ class Execution(str):
         """The Result of what has happened by now."""
         return self.runner.result_of(self)
 
-    def history(self) -> "Sequence[HistoryEvent]":
+    def history(self) -> "list[Event]":
         """Its events by now, oldest first."""
-        return self.runner.backend.history(self)
+        return cast("list[Event]", self.so_far().history)
 
-    def operations(self) -> Sequence[Operation]:
-        """Its operations by now, in the order in which they started."""
-        return self.runner.backend.operations(self)
+    def operations(self) -> "list[Operation]":
+        """Its operations by now, those at the top; each has its `children`."""
+        return cast("list[Operation]", self.so_far().operations)
 
     def callback(self, name: str | None = None, index: int = 0) -> "CallbackHandle":
         """The callback of this name, which need not be there yet; `index` counts those of the same name from 0."""
         return CallbackHandle(self, name, index)
+
+    def tree(self) -> str:
+        """It as text: its operations, what each open one waits for, and the ids of its callbacks."""
+        from perdure.testing.tree import tree_of
+
+        clock = self.runner.backend.clock
+        facts = self.runner.backend.facts(self)
+        return tree_of(facts, now_ms=clock.now_ms() if clock is not None else None)
+
+    def fork(self, *, at: str, name: str | None = None) -> "Execution":
+        """Begin another execution that has what had ended in this one before the operation `at` began, a path, and let
+        it go on from there with the code of now. What was under way or waited begins anew.
+        """
+        operation_id = self.so_far().op(at).operation_id
+        return Execution(self.runner.fork(self, operation_id, name), self.runner)
 
     def stop(self, error: Any = None) -> None:
         """End it as STOPPED, with `error`: an ErrorObject, a message, or none."""
@@ -118,7 +135,8 @@ class CallbackHandle:
         return self
 
     def _look(self) -> Callback | None:
-        found = callbacks_called(self._execution.operations(), self._name)
+        execution = self._execution
+        found = callbacks_called(execution.runner.backend.operations(execution), self._name)
         return found[self._index] if -len(found) <= self._index < len(found) else None
 
     def record(self) -> Callback:
@@ -161,7 +179,7 @@ class CallbackHandle:
             clock.advance_to(datetime.fromtimestamp(max(record.due_ms, clock.now_ms()) / 1000, UTC))
 
 
-def callbacks_called(operations: Sequence[Operation], name: str | None) -> list[Callback]:
+def callbacks_called(operations: Sequence[op.Operation], name: str | None) -> list[Callback]:
     """The callbacks of this name, or of the `wait_for_callback` of this name; all of them for None."""
     names = {operation.id: operation.name for operation in operations if operation.sub_type == "WaitForCallback"}
     return [
@@ -191,6 +209,20 @@ def as_error(error: Any) -> ErrorObject | None:
         return ErrorObject(error)
     trace = getattr(error, "stack_trace", None)
     return ErrorObject(error.message, error.type, error.data, tuple(trace) if trace else None)
+
+
+def as_exception(error: Any, kind: str | None, data: str | None) -> Exception:
+    """An exception that is recorded as this error: one of any package, an exception, or a message."""
+    if isinstance(error, Exception) and kind is None and data is None:
+        return error
+    from perdure.exceptions import DurableOperationError
+
+    recorded = as_error(error) or ErrorObject()
+    module, _, name = (kind or recorded.type or "Exception").rpartition(".")
+    made = type(name, (DurableOperationError,), {"__module__": module or "builtins"})
+    trace = list(recorded.stack_trace) if recorded.stack_trace else None
+    raised: Exception = made(recorded.message, None, data or recorded.data, trace)
+    return raised
 
 
 def as_payload(value: Any, raw: str | bytes | None) -> str | None:

@@ -1,181 +1,119 @@
 """Executions in this process on a clock of their own: the real service, the real worker, no wire."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from perdure.engine import commands as cmd
-from perdure.engine.state import ExecutionState
+import msgspec
+
 from perdure.engine.terms import Ids, Terms
-from perdure.engine.timers import deadline_ms
 from perdure.execution import definition_of
 from perdure.model.error import ErrorObject
-from perdure.model.execution import EXECUTION_TIMEOUT_S_MAX, DurableConfig, ExecutionStatus
+from perdure.model.execution import DurableConfig, ExecutionStatus
 from perdure.model.ids import ExecutionArn, Home
-from perdure.model.operation import Operation, OperationUpdate
+from perdure.model.operation import Operation
+from perdure.sdk.client import Client
+from perdure.sdk.drivers.blocking import BlockingDriver
+from perdure.sdk.drivers.hands import HANDS
+from perdure.sdk.drivers.linger import Linger
+from perdure.sdk.invocation import DriverOf
+from perdure.sdk.journal import Journal
 from perdure.serdes import SerDes, watched
 from perdure.service.agenda import Agenda
-from perdure.service.functions import LoadedFunctions
 from perdure.service.invocation import Call, Invocation
 from perdure.service.service import Service
 from perdure.service.starting import StartRequest
 from perdure.service.ticker import Ticker
-from perdure.store.memory import MemoryStore
-from perdure.store.protocol import Commit, Store
-from perdure.testing.backend import WallTimeout
+from perdure.store.protocol import Store
+from perdure.testing.client import LocalClient
 from perdure.testing.clock import VirtualClock
+from perdure.testing.desk import Desk, Unsent, within
+from perdure.testing.driving import hooked
 from perdure.testing.facts import Facts
-from perdure.testing.values import RESULT
-from perdure.testing.waiting import invocations_of, what_is_pending
-from perdure.worker.client import InProcessClient
+from perdure.testing.faults import Plan
+from perdure.testing.functions import Functions
+from perdure.testing.logs import Logs, listened
+from perdure.testing.pace import FOREVER_MS, Pace
+from perdure.testing.waiting import invocations_of
 from perdure.worker.threads import ThreadWorker
 
 if TYPE_CHECKING:
     from perdure.model.event import HistoryEvent
+    from perdure.sdk.drivers.loop import LoopDriver
 
 log: Final = logging.getLogger("perdure.testing")
 
 Handler = Callable[..., Any]
-
-FOREVER_MS: Final = 1_000 * 366 * 86_400_000
-"""The agenda looks so far ahead: there is nothing that it does not know of."""
-
-SETTLED_S: Final = 0.1
-"""An invocation that has recorded nothing for so long is busy with a body of the author's."""
+D = TypeVar("D", bound="BlockingDriver | LoopDriver")
 
 CLOSE_S: Final = 0.8
 
 
-class Functions(LoadedFunctions):
-    """The functions of a test, which may become more. Accounts, regions and qualifiers of references don't matter."""
-
-    def __init__(self, home: Home) -> None:
-        super().__init__({}, home)
-        self._configs: dict[str, DurableConfig | None] = {}
-
-    def put(self, name: str, config: DurableConfig | None) -> None:
-        """Have a function, durable if it has a configuration."""
-        self._configs[name] = config
-        LoadedFunctions.__init__(self, self._configs, self._home)
-
-    def chained(self, update: OperationUpdate) -> cmd.Target:
-        name = (update.function_name or "").partition(":function:")[2] or update.function_name or ""
-        return super().chained(update) if name == update.function_name else super().chained(_pointing(update, name))
-
-
-def _pointing(update: OperationUpdate, name: str) -> OperationUpdate:
-    from msgspec.structs import replace
-
-    return replace(update, function_name=name)
-
-
-class NamesAgain(MemoryStore):
-    """A store in which a name is free for every new execution: one test of a runner does not see the other."""
-
-    def find(self, function: str, name: str) -> str | None:
-        return None
-
-    def append(self, commits: Sequence[Commit]) -> list[bool]:
-        for commit in commits:
-            if commit.is_new and commit.row is not None and commit.row.name is not None:
-                self._names.pop((commit.row.function, commit.row.name), None)
-        return super().append(commits)
-
-    def delete(self, execution_ids: Sequence[str]) -> None:
-        for execution_id in execution_ids:
-            row = self.row(execution_id)
-            if row is not None and row.name is not None:
-                self._names.setdefault((row.function, row.name), execution_id)
-        super().delete(execution_ids)
-
-
-class LocalClient(InProcessClient):
-    """The client of one invocation, which tells the backend when it has ended."""
-
-    def __init__(self, backend: "LocalBackend", invocation: Invocation) -> None:
-        super().__init__(backend.service, invocation)
-        self.backend = backend
-        self.invocation = invocation
-
-    def end(self, outcome: cmd.Outcome, updates: Sequence[OperationUpdate]) -> None:
-        try:
-            super().end(outcome, updates)
-        finally:
-            self.backend.ended(self.invocation)
-
-
 class LocalBackend:
-    """The service, the worker and the clock of one runner. Without an invocation to run it has no thread.
-
-    Time stands while something runs and while nobody waits. While somebody waits and nothing runs, it jumps to what is
-    due next. An invocation that runs for longer, in real time, than it is to what is due next does not keep that from
-    happening: so the time-outs of what is stuck are modelled exactly, too.
-    """
+    """The service, the worker and the clock of one runner. Without an invocation to run it has no thread."""
 
     def __init__(
         self,
         *,
         clock: VirtualClock,
         store: Store,
-        ids: Ids | None,
+        plan: Plan,
         terms: Terms,
         home: Home,
         config: DurableConfig,
-        invocation_timeout_s: float,
+        invocation_timeout_s: int,
+        ids: Ids | None = None,
+        driver_of: DriverOf | None = None,
     ) -> None:
-        self._clock = clock
+        self.own_clock = clock
+        self.plan = plan
+        self.desk = Desk()
         self._config = config
-        self._invocation_timeout_ms = round(invocation_timeout_s * 1000)
-        self.home = home
-        self.functions = Functions(home)
-        self.handlers: dict[str, Handler] = {}
-        self._worker = ThreadWorker({})
-        self.store = store
+        self._timeout_s = invocation_timeout_s
+        self._given_driver_of = driver_of
+        self._functions = Functions(home)
+        self._handlers: dict[str, Handler] = {}
+        self._logs = Logs(list)
+        self._unsent = Unsent()
+        self._worker = ThreadWorker({}, driver_of=self._driver, loop_driver_of=self._loop_driver)
+        self._worker.bind_to(self._client)
+        self._store = store
+        # Its owner is one of its own: what another runner has left in a store is known to be nobody's.
         self.service = Service(
             store,
-            self.functions,
+            self._functions,
             self,
             home=home,
             terms=terms,
             clock=clock,
             ids=ids,
-            owner="perdure-testing",
             agenda=Agenda(horizon_ms=FOREVER_MS),
         )
-        self._worker.bind_to(self._client)
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
-        self._moving = threading.RLock()
-        self._version = 0
-        self._watchers = 0
-        self._running: dict[tuple[str, int], Invocation] = {}
-        self._calls = 0
-        self._moved_s = time.monotonic()
-        self._began: dict[str, float] = {}
-        self._arns: set[str] = set()
-        self._got: dict[str, tuple[str, object]] = {}
+        self.service.watch_all(self.desk.written)
+        self.pace = Pace(self.service, clock, self.desk, self._unsent, invocation_timeout_s * 1000)
+        clock.bind(self.pace, self.desk.tell)
+        self._began_s: dict[str, float] = {}
+        self._values: dict[str, dict[str, SerDes[Any]]] = {}
         self._ticker: Ticker | None = None
-        self._is_quiet = False
+        self._is_opened = False
         self._is_closed = False
-        self.service.watch_all(self._written)
-        clock.bind(self)
-        self.service.tick()
 
     @property
     def clock(self) -> VirtualClock | None:
-        return self._clock
+        return self.own_clock
 
     # --- functions -----------------------------------------------------------------------------------------------
 
     def put(self, name: str, handler: Handler, config: DurableConfig | None = None) -> None:
         """Have a function run under this name from its next invocation on."""
-        self.handlers[name] = handler
+        self._handlers[name] = listened(handler, self._logs)
         is_durable = definition_of(handler) is not None
-        self._worker.take(self.handlers)
-        self.functions.put(name, (config or self._config) if is_durable else None)
+        self._worker.take(self._handlers)
+        self._functions.put(name, (config or self._config) if is_durable else None)
+
+    def has(self, name: str) -> bool:
+        return self._functions.serves(name)
 
     # --- executions ----------------------------------------------------------------------------------------------
 
@@ -188,22 +126,31 @@ class LocalBackend:
         tenant_id: str | None = None,
         execution_timeout_s: int | None = None,
     ) -> str:
-        if self._clock.is_real and self._ticker is None:
-            self._ticker = Ticker(self.service)
-            self._ticker.start()
-        durable = self.functions.durable(function).durable
-        assert durable is not None
-        config = durable if execution_timeout_s is None else DurableConfig(execution_timeout_s, durable.retention_days)
+        self._open()
+        config = None
+        if execution_timeout_s is not None:
+            config = DurableConfig(execution_timeout_s, self._config.retention_days)
         request = StartRequest(function=function, input=payload, name=name, tenant_id=tenant_id, config=config)
         started_s = time.monotonic()
         (started,) = self.service.start([request])
-        self._began.setdefault(started.execution_id, started_s)
+        self._began_s.setdefault(started.execution_id, started_s)
         return started.arn
+
+    def _open(self) -> None:
+        """Take up what a given store has in flight; have a real clock looked at."""
+        if not self._is_opened:
+            self._is_opened = True
+            self.service.tick()
+            if self.own_clock.is_real:
+                self._ticker = Ticker(self.service)
+                self._ticker.start()
 
     def status(self, arn: str) -> ExecutionStatus:
         return self.service.ledger.read(id_of(arn), lambda state: state.head.status)
 
     def operations(self, arn: str) -> Sequence[Operation]:
+        if not self.desk.is_idle:
+            self._unsent.send()
         return self.service.operations(id_of(arn))
 
     def history(self, arn: str) -> "Sequence[HistoryEvent]":
@@ -214,8 +161,9 @@ class LocalBackend:
 
     def facts(self, arn: str) -> Facts:
         execution_id = id_of(arn)
+        operations = self.operations(arn)
         view = self.service.get(execution_id)
-        events = list(self.service.all_events(execution_id))
+        events = self.history(arn)
         return Facts(
             arn=view.arn,
             name=view.name,
@@ -227,18 +175,29 @@ class LocalBackend:
             error=view.error,
             start_ms=view.start_ms,
             end_ms=view.end_ms,
-            operations=self.service.operations(execution_id),
+            operations=operations,
             events=events,
             invocations=invocations_of(execution_id, events),
-            values=self._values(view.arn, view.function),
-            wall_s=time.monotonic() - self._began.get(execution_id, time.monotonic()),
+            logs=list(self._logs.get(view.arn, ())),
+            values=self._values_of(view.arn, view.function),
+            wall_s=time.monotonic() - self._began_s.get(execution_id, time.monotonic()),
         )
 
-    def _values(self, arn: str, function: str) -> dict[str, SerDes[Any]]:
+    def _values_of(self, arn: str, function: str) -> dict[str, SerDes[Any]]:
         """The serdes of each result that was not written with the default one."""
-        definition = definition_of(self.handlers.get(function))
+        from perdure.testing.values import RESULT
+
+        definition = definition_of(self._handlers.get(function))
         own = definition.output_serdes if definition is not None else None
-        return {**watched.get(arn, {}), **({RESULT: own} if own is not None else {})}
+        return {**self._values.get(arn, {}), **({RESULT: own} if own is not None else {})}
+
+    def fork(self, arn: str, operation_id: str, *, name: str | None = None) -> str:
+        """Begin an execution with the past of another one, up to where an operation began; return its ARN."""
+        self._open()
+        started = self.service.fork(id_of(arn), operation_id, name=name)
+        self._began_s[started.execution_id] = time.monotonic()
+        self._values[started.arn] = watched.setdefault(started.arn, dict(self._values.get(arn, {})))
+        return started.arn
 
     def succeed_callback(self, callback_id: str, result: str | None) -> None:
         self.service.succeed_callback(callback_id, result)
@@ -258,6 +217,50 @@ class LocalBackend:
     def resume(self, arn: str) -> None:
         self.service.resume(id_of(arn))
 
+    def until(
+        self, is_true: Callable[[], bool], *, wall_s: float, what: str, arn: str | None = None, settles: bool = False
+    ) -> None:
+        def complain(why: str) -> str:
+            text = f"waiting for {what}: {why}"
+            if not self.own_clock.auto:
+                text += "; the clock is frozen, and no timer fires before clock.advance has moved it"
+            return text if arn is None else f"{text}\n{self.tree(arn)}"
+
+        self._open()
+        execution_id = id_of(arn) if arn is not None else None
+        self.pace.until(is_true, wall_s=wall_s, complain=complain, execution_id=execution_id, settles=settles)
+
+    def first_due(self) -> tuple[int, str] | None:
+        """What is due first, the end of an execution not left out: the moment, and the execution."""
+        return next(iter(self.service.agenda.entries()), None)
+
+    def got(self, arn: str, callback_id: str) -> None:
+        """Whoever asks knows a callback, and may answer it."""
+        self.pace.got(id_of(arn), callback_id)
+
+    def tree(self, arn: str) -> str:
+        """The execution as text: its operations, and what each open one waits for."""
+        from perdure.testing.tree import tree_of
+
+        return tree_of(self.facts(arn), now_ms=self.own_clock.now_ms())
+
+    # --- invocation by invocation --------------------------------------------------------------------------------
+
+    def let_go(self, arn: str, *, is_last: bool = False) -> None:
+        """Run the invocation that is kept back, if one is. If it is the last, the others run as ever."""
+        if not self.desk.holding:
+            return
+        execution_id = id_of(arn)
+        if is_last:
+            self.desk.holding.discard(execution_id)
+        invocation = self.desk.held.pop(execution_id, None)
+        if invocation is not None:
+            self._begin(invocation)
+
+    def is_held(self, arn: str) -> bool:
+        """Whether an invocation of an execution is kept back."""
+        return id_of(arn) in self.desk.held
+
     # --- the dispatcher of the service ---------------------------------------------------------------------------
 
     def reserve(self, target: str) -> bool:
@@ -271,222 +274,55 @@ class LocalBackend:
         self._worker.release(target)
 
     def run(self, invocation: Invocation) -> None:
-        self._arns.add(invocation.arn)
-        watched.setdefault(invocation.arn, {})
-        with self._lock:
-            self._running[invocation.execution_id, invocation.epoch] = invocation
-            self._version += 1
+        if not self.desk.hold(invocation):
+            self._begin(invocation)
+
+    def _begin(self, invocation: Invocation) -> None:
+        if invocation.arn not in self._values:
+            self._values[invocation.arn] = watched.setdefault(invocation.arn, {})
+        if self._timeout_s != invocation.timeout_s:
+            invocation = msgspec.structs.replace(invocation, timeout_s=self._timeout_s)
+        self.desk.begin(invocation, self.own_clock.now_ms())
         self._worker.run(invocation)
 
     def call(self, call: Call) -> None:
-        with self._lock:
-            self._calls += 1
-            self._version += 1
-
         def answer(result: str | None, error: ErrorObject | None) -> None:
             try:
                 call.answer(result, error)
             finally:
-                with self._lock:
-                    self._calls -= 1
-                    self._tell()
+                self.desk.call(-1)
 
+        self.desk.call(1)
         self._worker.call(Call(call.function, call.version, call.input, answer))
 
+    # --- what runs -----------------------------------------------------------------------------------------------
+
     def _client(self, invocation: Invocation) -> LocalClient:
-        return LocalClient(self, invocation)
+        client = LocalClient(self, invocation)
+        if self.plan:
+            client.script = self.plan.script(client)
+        running = self.desk.of(invocation)
+        if running is not None:
+            running.client = client
+        return client
 
-    def ended(self, invocation: Invocation) -> None:
-        """An invocation is over, and what follows from that has begun."""
-        with self._lock:
-            self._running.pop((invocation.execution_id, invocation.epoch), None)
-            self._tell()
+    def _driver(self, client: Client, journal: Journal, _linger: Linger | None) -> BlockingDriver:
+        linger = None if self.plan.faults else self._unsent  # which checkpoint has what must not depend on the machine
+        driver = (self._given_driver_of or BlockingDriver)(client, journal, linger)
+        return self._prepared(driver, client, journal)
 
-    def _tell(self) -> None:
-        """Under the lock: whoever waits looks again."""
-        self._version += 1
-        self._changed.notify_all()
+    def _loop_driver(self, client: Client, journal: Journal) -> "LoopDriver":
+        from perdure.sdk.drivers.loop import LoopDriver  # asyncio is not for everybody
 
-    def _written(self, *_: object) -> None:
-        """Something is on disk: whoever waits for something else than an end looks again."""
-        if self._watchers:
-            with self._lock:
-                self._tell()
+        return self._prepared(LoopDriver(client, journal), client, journal)
 
-    # --- time ----------------------------------------------------------------------------------------------------
-
-    def next_due_ms(self) -> int | None:
-        """When something happens by itself next: a timer, a time-out that was asked for, the end of an invocation."""
-        due = [self._agenda_due_ms(), *self._invocations_due()]
-        return min((moment for moment in due if moment is not None), default=None)
-
-    def _invocations_due(self) -> list[int]:
-        with self._lock:
-            return [each.start_ms + self._invocation_timeout_ms for each in self._running.values()]
-
-    def _agenda_due_ms(self) -> int | None:
-        """The first moment of the agenda at which more happens than the end that every execution has."""
-        first_ms = self.service.agenda.next_at_ms()
-        if first_ms - self._clock.now_ms() > FOREVER_MS // 4:
-            return None
-        for at_ms, execution_id in self.service.agenda.entries():
-            if not self.service.ledger.read(execution_id, partial(_is_mere_end, at_ms)):
-                return at_ms
-        return None
-
-    def advance_to(self, moment_ms: int) -> None:
-        """Move the clock on, letting what is due happen at its own moment, and what that leads to run."""
-        is_within = self._is_invocation()
-        while True:
-            if not is_within:
-                self._until_idle()
-            with self._moving:
-                due_ms = min([self.service.agenda.next_at_ms(), *self._invocations_due()])
-                if due_ms > moment_ms:
-                    self._move(moment_ms)
-                    break
-                if not self._move(due_ms):
-                    self._clock.move_to(moment_ms)
-                    break
-        if not is_within:
-            self._until_idle()
-
-    def _move(self, moment_ms: int) -> bool:
-        """Under the lock of moving: make it that time and let happen what is due; False if nothing came of it."""
-        before = self._version, self.service.agenda.next_at_ms()
-        is_later = moment_ms > self._clock.now_ms()
-        if is_later:
-            self._clock.move_to(moment_ms)
-        self._moved_s = time.monotonic()
-        self._end_overdue()
-        self.service.tick()
-        is_changed = is_later or before != (self._version, self.service.agenda.next_at_ms())
-        with self._lock:
-            self._tell()
-        return is_changed
-
-    def _end_overdue(self) -> None:
-        """Give up the invocations whose time is over."""
-        now_ms = self._clock.now_ms()
-        with self._lock:
-            overdue = [each for each in self._running.values() if each.start_ms + self._invocation_timeout_ms <= now_ms]
-        for invocation in overdue:
-            text = f"Task timed out after {self._invocation_timeout_ms / 1000:.2f} seconds"
-            self.service.lose_invocation(invocation, ErrorObject(text, "Sandbox.Timedout"))
-            self.ended(invocation)
-
-    # --- waiting -------------------------------------------------------------------------------------------------
-
-    def until(
-        self, is_true: Callable[[], bool], *, wall_s: float, what: str, arn: str | None = None, settles: bool = False
-    ) -> None:
-        end_s = time.monotonic() + wall_s
-        with self._lock:
-            self._watchers += settles
-        try:
-            while True:
-                seen = self._version
-                if is_true() and not (settles and arn is not None and self._is_busy(arn)):
-                    return
-                if self._jump(seen):
-                    continue
-                left_s = end_s - time.monotonic()
-                if left_s <= 0 or (self._version == seen and self._is_vain()):
-                    raise WallTimeout(self._complaint(what, arn, wall_s if left_s <= 0 else None))
-                self._wait(seen, left_s, settles=settles)
-        finally:
-            with self._lock:
-                self._watchers -= settles
-
-    def _is_busy(self, arn: str) -> bool:
-        """Whether an invocation of this execution runs, and is not merely held up by a body of the author's."""
-        execution_id = id_of(arn)
-        with self._lock:
-            if not any(key[0] == execution_id for key in self._running):
-                return False
-        return not self._is_quiet
-
-    def _jump(self, seen: int) -> bool:
-        """Move on to what is due next, if nothing runs and nothing has changed since; whether to look again."""
-        with self._moving:
-            if self._version != seen:
-                return True
-            if self._running or self._calls or not self._clock.auto or self._clock.is_real:
-                return False
-            due_ms = self.next_due_ms()
-            if due_ms is None or self._is_kept_open(due_ms):
-                return False
-            return self._move(due_ms)
-
-    def _is_kept_open(self, due_ms: int) -> bool:
-        """Whether a callback would time out by then that somebody else has got and may still answer."""
-        me = who_runs()
-        for callback_id, (execution_id, who) in list(self._got.items()):
-            if who is me:
-                continue
-            opened = [each for each in self.service.open_callbacks(execution_id) if each.callback_id == callback_id]
-            if not opened:
-                del self._got[callback_id]
-            elif any(
-                moment is not None and moment <= due_ms for moment in (opened[0].timeout_ms, opened[0].heartbeat_ms)
-            ):
-                return True
-        return False
-
-    def got(self, arn: str, callback_id: str) -> None:
-        """Whoever asks knows a callback, and may answer it."""
-        self._got[callback_id] = (id_of(arn), who_runs())
-
-    def _wait(self, seen: int, left_s: float, *, settles: bool) -> None:
-        """Wait for a change; what runs for longer than it is to what is due next does not keep that from happening."""
-        due_ms = self.next_due_ms() if self._clock.auto and not self._clock.is_real else None
-        timeout_s = left_s
-        if due_ms is not None and self._running:
-            passed_s = time.monotonic() - self._moved_s
-            timeout_s = min(left_s, max((due_ms - self._clock.now_ms()) / 1000 - passed_s, 0.0))
-        with self._changed:
-            if self._version != seen:
-                return
-            is_told = self._changed.wait(min(timeout_s, SETTLED_S) if settles else timeout_s)
-        if is_told:
-            self._is_quiet = False
-            return
-        self._is_quiet = True
-        if due_ms is not None and timeout_s < left_s and not (settles and timeout_s > SETTLED_S):
-            with self._moving:
-                if self._version == seen:
-                    self._move(due_ms)
-
-    def _until_idle(self) -> None:
-        """Return once nothing runs that could go on by itself."""
-        with self._changed:
-            while self._running or self._calls:
-                seen = self._version
-                if not self._changed.wait(SETTLED_S) and self._version == seen:
-                    return
-
-    def _is_invocation(self) -> bool:
-        """Whether this is the thread of a handler or of a body."""
-        return threading.current_thread().name.startswith("perdure-")
-
-    def _is_vain(self) -> bool:
-        """Whether nothing runs, nothing is due, and there is no other thread that could change that."""
-        if self._running or self._calls or (self._clock.is_real and self.next_due_ms() is not None):
-            return False
-        me = threading.current_thread()
-        return all(thread is me or thread.name.startswith("perdure-") for thread in threading.enumerate())
-
-    def _complaint(self, what: str, arn: str | None, wall_s: float | None) -> str:
-        """What was waited for in vain, and what there is to wait for."""
-        if wall_s is not None:
-            text = f"waited {wall_s:g} s (wall_timeout) for {what}, in vain"
-        else:
-            text = f"waiting for {what} is in vain: nothing runs, and nothing will happen by itself"
-        if not self._clock.auto:
-            text += "; the clock is frozen, so no timer fires (clock.advance moves it)"
-        if arn is not None:
-            text += "\n" + what_is_pending(self.service.get(id_of(arn)), self.operations(arn), self._clock.now_ms())
-        return text
+    def _prepared(self, driver: D, client: Client, journal: Journal) -> D:
+        within.set(self.desk)
+        script = client.script if isinstance(client, LocalClient) else None
+        if script is None:
+            return driver
+        journal.records = script.bind(journal.records)
+        return hooked(driver, script)
 
     # --- the end -------------------------------------------------------------------------------------------------
 
@@ -495,24 +331,17 @@ class LocalBackend:
             return
         self._is_closed = True
         self.service.close()
+        for invocation in list(self.desk.held.values()):
+            self._worker.release(f"{invocation.function}:{invocation.version}")
         if self._ticker is not None:
             self._ticker.stop(CLOSE_S)
-        if not self._worker.close(CLOSE_S if self._running else 0.0):
+        if not self._worker.close(CLOSE_S):
             log.warning("a handler was still running when its test ended; its thread is left behind")
-        self.store.close()
-        for arn in self._arns:
-            watched.pop(arn, None)
-
-
-def _is_mere_end(at_ms: int, state: ExecutionState) -> bool:
-    """Whether what is due then is only the end that an execution has to which none was given."""
-    head = state.head
-    return head.config.execution_timeout_s >= EXECUTION_TIMEOUT_S_MAX and deadline_ms(head) == at_ms
-
-
-def who_runs() -> object:
-    """Who asks: this thread."""
-    return threading.current_thread()
+        HANDS.dismiss()
+        self._store.close()
+        for arn, values in self._values.items():
+            if watched.get(arn) is values:
+                del watched[arn]
 
 
 def id_of(arn: str) -> str:

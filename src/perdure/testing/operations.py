@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False)
-class Operation:
-    """What every operation has. Times are in UTC and modelled: those of the runner's clock."""
+class Operation(Search):
+    """What every operation has; its accessors and paths look among those within it.
+
+    Times are in UTC and modelled: those of the runner's clock.
+    """
 
     operation_id: str
     operation_type: OperationType
@@ -55,6 +58,9 @@ class Operation:
     def children(self) -> "list[Operation]":
         """The operations directly within, in the order of the code; [] for those that can have none."""
         return self.trace.children_of(self.operation_id) if self.trace is not None else []
+
+    def _roots(self) -> "list[Operation]":
+        return self.children
 
     @property
     def parent(self) -> "Operation | None":
@@ -111,7 +117,7 @@ class ExecutionOperation(Operation):
 
 
 @dataclass(frozen=True, repr=False)
-class ContextOperation(Operation, Search):
+class ContextOperation(Operation):
     """A child context, a map or parallel, one of their branches, or a wait for a callback. `result` is as recorded."""
 
     child_operations: list[Operation]
@@ -121,12 +127,6 @@ class ContextOperation(Operation, Search):
     @property
     def children(self) -> list[Operation]:
         return self.child_operations
-
-    def _roots(self) -> list[Operation]:
-        return self.child_operations
-
-    def _where(self) -> str:
-        return f"operation in {self.path!r}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -184,6 +184,10 @@ def of_record(record: op.Operation, trace: "Trace") -> Operation:
     return made
 
 
+_SUB_TYPES: Final[Mapping[str, str]] = {str(each): each for each in op.OperationSubType}
+"""Known sub-types are members of the enumeration, which tests compare by `is`."""
+
+
 def _common(record: op.Operation) -> dict[str, Any]:
     return {
         "operation_id": record.id,
@@ -191,7 +195,7 @@ def _common(record: op.Operation) -> dict[str, Any]:
         "status": record.status,
         "parent_id": record.parent_id,
         "name": record.name,
-        "sub_type": record.sub_type,
+        "sub_type": _SUB_TYPES.get(record.sub_type or "", record.sub_type),
         "start_timestamp": from_ms(record.start_ms),
         "end_timestamp": _moment(record.end_ms),
     }

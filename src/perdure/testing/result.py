@@ -241,8 +241,9 @@ class Result(Search, Assertions):
 
     @classmethod
     def from_json(cls, document: "str | bytes | Mapping[str, Any]") -> Self:
-        """The result that `to_json` has written, or AWS's answers to GetDurableExecution and to
-        GetDurableExecutionHistory under "Execution" and "Events". DurableFunctionsTestError if it is neither.
+        """The result that `to_json` has written, or that AWS's tools print of GetDurableExecutionHistory.
+
+        Raises DurableFunctionsTestError, which says what is missing or can't be.
         """
         from perdure.testing.saved import read
 

@@ -1,32 +1,28 @@
 """Runs durable functions in a test."""
 
 from collections.abc import Callable
-from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from perdure.config import DurationLike, to_duration
-from perdure.engine.terms import KIB, Limits, RetryPolicy, Terms
 from perdure.exceptions import ValidationError
 from perdure.execution import definition_of, durable_execution
-from perdure.model.execution import ENDED, EXECUTION_TIMEOUT_S_MAX, DurableConfig
-from perdure.model.ids import Home
-from perdure.model.operation import OperationStatus
-from perdure.store.protocol import Store
+from perdure.model.execution import ENDED
+from perdure.model.operation import Callback, OperationStatus
 from perdure.testing.backend import Backend
-from perdure.testing.chance import SeededIds
-from perdure.testing.clock import VirtualClock
 from perdure.testing.facts import Facts
-from perdure.testing.handles import Execution, as_answer, as_error, as_payload, callbacks_called
+from perdure.testing.handles import CallbackHandle, Execution, as_answer, as_error, as_payload, callbacks_called
 
 if TYPE_CHECKING:
+    from perdure.testing.model import GetDurableExecutionHistoryResponse
     from perdure.testing.result import Result
 
 Handler = Callable[..., Any]
 Until = str | int
 
-WALL_TIMEOUT_S = 30.0
-MIB = KIB * KIB
+WALL_TIMEOUT_S: Final = 30.0
+OFFICIAL_TIMEOUT_S: Final = 60
+"""What the official methods that wait take as the default."""
 
 
 class Runner:
@@ -36,6 +32,8 @@ class Runner:
         self.wall_timeout = wall_timeout
         self._answers: dict[str, Any] = {}
         self._answered: set[str] = set()
+        self.executions: list[Execution] = []
+        """Those that were begun here, in order."""
 
     @property
     def backend(self) -> Backend:
@@ -91,17 +89,39 @@ class Runner:
         execution_timeout: DurationLike | None = None,
     ) -> Execution:
         """Begin an execution and return at once."""
+        return self.begin(
+            self.function,
+            input,
+            name=name,
+            tenant_id=tenant_id,
+            raw_input=raw_input,
+            execution_timeout=execution_timeout,
+        )
+
+    def begin(
+        self,
+        function: str,
+        input: Any,  # noqa: A002
+        *,
+        name: str | None,
+        tenant_id: str | None,
+        raw_input: str | bytes | None,
+        execution_timeout: DurationLike | None,
+    ) -> Execution:
+        """Begin an execution of any function that the runner knows."""
         timeout_s = None
         if execution_timeout is not None:
             timeout_s = to_duration(execution_timeout, "execution_timeout").seconds
         arn = self.backend.start(
-            self.function,
+            function,
             as_payload(input, raw_input),
             name=name,
             tenant_id=tenant_id,
             execution_timeout_s=timeout_s,
         )
-        return Execution(arn, self)
+        execution = Execution(arn, self)
+        self.executions.append(execution)
+        return execution
 
     def finish(self, execution: str, *, raises: bool = False, wall_timeout: float | None = None) -> Any:
         """The Result of an execution, once it has ended."""
@@ -161,7 +181,17 @@ class Runner:
         """What becomes of the facts of an execution."""
         return self.result_class(facts)
 
+    def fork(self, execution: str, operation_id: str, name: str | None) -> str:
+        """Begin an execution with the past of another one; return its ARN."""
+        raise ValidationError(f"a {type(self).__name__} can't fork executions; a LocalRunner can")
+
     # --- callbacks -----------------------------------------------------------------------------------------------
+
+    def callback(self, name: str | None = None, index: int = 0) -> CallbackHandle:
+        """The callback of this name of the execution that was begun last, as `Execution.callback`."""
+        if not self.executions:
+            raise ValidationError("no execution has begun; runner.start() begins one")
+        return self.executions[-1].callback(name, index)
 
     def auto_callback(self, name: str, answer: Any = None) -> Self:
         """Answer every callback of this name, from now on, with a value, or with what a function of the callback id
@@ -193,6 +223,77 @@ class Runner:
     def got(self, execution: str, callback_id: str) -> None:
         """A callback is known to whoever asks, who may answer it."""
 
+    # --- under the official names --------------------------------------------------------------------------------
+
+    def run_async(self, input: Any = None, **how: Any) -> Execution:  # noqa: A002
+        """The same as `start`."""
+        return self.start(input, **how)
+
+    def wait_for_result(self, execution_arn: str, timeout: float = OFFICIAL_TIMEOUT_S) -> Any:
+        """The Result of an execution, once it has ended. WallTimeout after `timeout` real seconds."""
+        return self.finish(execution_arn, wall_timeout=timeout)
+
+    def wait_for_callback(
+        self, execution_arn: str, name: str | None = None, timeout: float = OFFICIAL_TIMEOUT_S
+    ) -> str:
+        """The id of the newest open callback, of this name if one is given, once the invocation that made it is over.
+
+        Raises DurableFunctionsTestError if a callback of this name has been answered already.
+        """
+        backend = self.backend
+
+        def newest() -> Callback | None:
+            found = callbacks_called(backend.operations(execution_arn), name)
+            return next((each for each in reversed(found) if name or each.status is OperationStatus.STARTED), None)
+
+        backend.until(
+            lambda: newest() is not None or backend.status(execution_arn) in ENDED,
+            wall_s=timeout,
+            what=f"callback {name!r}" if name else "a callback",
+            arn=execution_arn,
+            settles=True,
+        )
+        callback = newest()
+        if callback is None or callback.status is not OperationStatus.STARTED:
+            from perdure.testing.exceptions import DurableFunctionsTestError
+
+            what = f"callback {name!r}" if name else "an open callback"
+            state = "there is none" if callback is None else f"it is {callback.status} already"
+            raise DurableFunctionsTestError(f"waiting for {what} of an execution is in vain: {state}")
+        self.got(execution_arn, callback.callback_id)
+        return callback.callback_id
+
+    def send_callback_success(self, callback_id: str, result: bytes | str | None = None) -> None:
+        """Answer a callback with a text, as it is."""
+        text = result.decode() if isinstance(result, bytes) else result
+        self.backend.succeed_callback(callback_id, text or None)
+
+    def send_callback_failure(self, callback_id: str, error: Any = None) -> None:
+        """Answer a callback with a failure: an ErrorObject, an exception or a message."""
+        self.backend.fail_callback(callback_id, as_error(error))
+
+    def send_callback_heartbeat(self, callback_id: str) -> None:
+        """Say that work on a callback goes on."""
+        self.backend.heartbeat_callback(callback_id)
+
+    def pause_execution(self, execution_arn: str, timeout: float = OFFICIAL_TIMEOUT_S) -> None:
+        """Let an execution not go on; return once no invocation of it runs."""
+        Execution(execution_arn, self).pause(wall_timeout=timeout)
+
+    def resume_execution(self, execution_arn: str) -> None:
+        """Let it go on."""
+        self.backend.resume(execution_arn)
+
+    def get_execution_history(
+        self,
+        execution_arn: str,
+        include_execution_data: bool = False,
+    ) -> "GetDurableExecutionHistoryResponse":
+        """The events of an execution, also of a chained one, in the official shape; payloads only if asked for."""
+        from perdure.testing.model import history_of
+
+        return history_of(self.backend.facts(execution_arn), include_execution_data=include_execution_data)
+
     # --- the end -------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -208,133 +309,34 @@ class Runner:
         self.close()
 
 
-class LocalRunner(Runner):
-    """Runs a durable function in this process, in memory, on a clock that jumps over what it waits for."""
-
-    def __init__(
-        self,
-        handler: Handler,
-        *,
-        skip_time: bool = True,
-        start_time: datetime | None = None,
-        wall_timeout: float = WALL_TIMEOUT_S,
-        execution_timeout: DurationLike | None = None,
-        invocation_timeout: DurationLike | None = None,
-        store: Store | str | None = None,
-        seed: int = 0,
-        limits: Limits | str | None = "aws",
-        max_operations: int = 3000,
-        max_bytes: int = 100 * MIB,
-        same_store: bool = False,
-    ) -> None:
-        super().__init__(wall_timeout)
-        self._handler = as_durable(handler)
-        self._skip_time = skip_time
-        self.clock = VirtualClock(start_time, is_real=not skip_time)
-        timeout_s = to_duration(execution_timeout, "execution_timeout").seconds
-        self._config = DurableConfig(timeout_s or EXECUTION_TIMEOUT_S_MAX)
-        self._invocation_timeout_s = to_duration(invocation_timeout, "invocation_timeout").seconds or 900
-        self._store = store
-        self._seed = seed
-        self._limits = limits_of(limits, max_operations, max_bytes)
-        self._same_store = same_store
-        self._local: Any = None
-        self._functions: list[tuple[str, Handler, DurableConfig | None]] = []
-        self._is_closed = False
-
-    @property
-    def function(self) -> str:
-        definition = definition_of(self._handler)
-        assert definition is not None
-        return definition.name
-
-    @property
-    def backend(self) -> Any:
-        if self._local is None:
-            if self._is_closed:
-                raise ValidationError("this runner is closed")
-            self._local = self._open()
-        return self._local
-
-    def _open(self) -> Any:
-        from perdure.testing.local import LocalBackend
-
-        local = LocalBackend(
-            clock=self.clock,
-            store=self._open_store(),
-            ids=SeededIds(self._seed) if self._store is None else None,
-            terms=Terms(limits=self._limits, retries=RetryPolicy.emulator()),
-            home=Home(account="123456789012"),
-            config=self._config,
-            invocation_timeout_s=self._invocation_timeout_s,
-        )
-        local.put(self.function, self._handler)
-        for name, handler, config in self._functions:
-            local.put(name, handler, config)
-        return local
-
-    def _open_store(self) -> Store:
-        if isinstance(self._store, str):
-            from perdure.store.open import open_store
-
-            return open_store(self._store)
-        if self._store is not None:
-            return self._store
-        from perdure.store.memory import MemoryStore
-        from perdure.testing.local import NamesAgain
-
-        return MemoryStore() if self._same_store else NamesAgain()
-
-    # --- functions -----------------------------------------------------------------------------------------------
-
-    def register_function(self, function_name: str, handler: Handler) -> Self:
-        """Have `context.invoke(function_name)` call a function `f(event, context)`."""
-        return self._register(function_name, handler, None)
-
-    def register_durable_function(
-        self,
-        function_name: str,
-        handler: Handler,
-        execution_timeout: DurationLike = 120,
-        retention_period_days: int = 1,
-    ) -> Self:
-        """Have `context.invoke(function_name)` begin an execution of a durable function."""
-        timeout_s = to_duration(execution_timeout, "execution_timeout").seconds
-        return self._register(function_name, as_durable(handler), DurableConfig(timeout_s, retention_period_days))
-
-    def _register(self, name: str, handler: Handler, config: DurableConfig | None) -> Self:
-        self._functions.append((name, handler, config))
-        if self._local is not None:
-            self._local.put(name, handler, config)
-        return self
-
-    def got(self, execution: str, callback_id: str) -> None:
-        self.backend.got(execution, callback_id)
-
-    # --- the end -------------------------------------------------------------------------------------------------
-
-    def close(self) -> None:
-        self._is_closed = True
-        local, self._local = self._local, None
-        if local is not None:
-            local.close()
-
-
 def as_durable(handler: Handler) -> Handler:
     """The handler, durable if it is not yet."""
     return handler if definition_of(handler) is not None else durable_execution(handler)
 
 
-def limits_of(limits: Limits | str | None, max_operations: int, max_bytes: int) -> Limits:
-    """What an execution may use: the documented numbers, those given, or none."""
-    from msgspec.structs import replace
+def __getattr__(name: str) -> Any:
+    """The official module of this name is the home of all runners, of results and of operations."""
+    if name in OFFICIAL:
+        import perdure.testing
 
-    if isinstance(limits, Limits):
-        return limits
-    if limits is None:
-        return Limits()
-    if limits != "aws":
-        raise ValidationError(f"limits must be 'aws', Limits(…) or None, not {limits!r}")
-    return replace(
-        Limits.aws(), operations_max=max_operations, written_bytes_max=max_bytes, payload_bytes_max=256 * KIB
-    )
+        return getattr(perdure.testing, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+OFFICIAL: Final = frozenset(
+    {
+        "CallbackOperation",
+        "ContextOperation",
+        "DurableChildContextTestRunner",
+        "DurableFunctionCloudTestRunner",
+        "DurableFunctionTestResult",
+        "DurableFunctionTestRunner",
+        "ExecutionOperation",
+        "InvokeOperation",
+        "Operation",
+        "StepOperation",
+        "WaitOperation",
+        "WebRunner",
+        "WebRunnerConfig",
+    }
+)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from perdure.lambda_service import OperationStatus
 from perdure.model import event as ev, operation as op
@@ -16,9 +16,11 @@ from perdure.sdk.identity import operation_id
 from perdure.testing import paths
 from perdure.testing.exceptions import RecordedError, recorded
 from perdure.testing.facts import Facts
-from perdure.testing.model import Event, events_of
 from perdure.testing.operations import Operation, of_record
 from perdure.wire.forms import from_ms
+
+if TYPE_CHECKING:
+    from perdure.testing.model import Event
 
 PLACES_SPARE: Final = 64
 """How many places of a context may have no record (flat branches, combinators) before its order is that of starting."""
@@ -129,18 +131,20 @@ class Trace:
         return grouped
 
     @cached_property
-    def history(self) -> list[Event]:
+    def history(self) -> "list[Event]":
+        from perdure.testing.model import events_of
+
         return events_of(self.facts)
 
     @cached_property
-    def _events(self) -> dict[str, list[Event]]:
+    def _events(self) -> "dict[str, list[Event]]":
         grouped: dict[str, list[Event]] = {}
         for event in self.history:
             if event.operation_id in self.records:
                 grouped.setdefault(event.operation_id, []).append(event)
         return grouped
 
-    def events_of(self, operation_id: str) -> list[Event]:
+    def events_of(self, operation_id: str) -> "list[Event]":
         return self._events.get(operation_id, [])
 
     def attempts_of(self, operation: Operation) -> list[Attempt]:

@@ -60,6 +60,8 @@ _RETRY: Final = Group(
     "RetryDetails",
     (Member("CurrentAttempt", "attempt", WHOLE), Member("NextAttemptDelaySeconds", "next_attempt_delay_s", WHOLE)),
 )
+_REMADE: Final = Group("Perdure", (Member("ReplayChildren", "replay_children", FLAG, is_zero_absent=True),))
+"""Whether a replay makes the result again from the children; AWS's histories do not say so."""
 
 DETAILS: Final[dict[type[ev.Event], tuple[Detail, ...]]] = {
     ev.ExecutionStarted: (_INPUT, Member("ExecutionTimeout", "execution_timeout_s", WHOLE)),
@@ -82,8 +84,8 @@ DETAILS: Final[dict[type[ev.Event], tuple[Detail, ...]]] = {
     ev.StepSucceeded: (_RESULT, _RETRY),
     ev.StepFailed: (_ERROR, _RETRY),
     ev.ContextStarted: (),
-    ev.ContextSucceeded: (_RESULT,),
-    ev.ContextFailed: (_ERROR,),
+    ev.ContextSucceeded: (_RESULT, _REMADE),
+    ev.ContextFailed: (_ERROR, _REMADE),
     ev.WaitStarted: (
         Member("Duration", "duration_s", WHOLE),
         Member("ScheduledEndTimestamp", "scheduled_end_ms", TIME),

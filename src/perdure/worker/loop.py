@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from perdure.engine import commands as cmd
 from perdure.sdk.drivers.pool import CALLS
-from perdure.sdk.invocation import Definition, run_on_loop
+from perdure.sdk.invocation import Definition, LoopDriverOf, run_on_loop
 from perdure.sdk.loops import prepare
 from perdure.service.invocation import Invocation
 from perdure.worker.client import InvocationClient
@@ -109,10 +109,14 @@ async def in_thread(work: Callable[[], None]) -> None:
     await done
 
 
-async def run_on_loop_and_end(invocation: Invocation, definition: Definition, client: InvocationClient) -> None:
+async def run_on_loop_and_end(
+    invocation: Invocation, definition: Definition, client: InvocationClient, driver_of: "LoopDriverOf | None" = None
+) -> None:
     """Run an `async def` handler on the loop that is running, and have its outcome recorded, in a thread."""
     try:
-        answer = await run_on_loop(definition, given_of(invocation), client, lambda_context=LocalContext(invocation))
+        answer = await run_on_loop(
+            definition, given_of(invocation), client, lambda_context=LocalContext(invocation), driver_of=driver_of
+        )
         outcome, updates = outcome_of_answer(answer, client)
     except BaseException as error:  # noqa: BLE001 - an invocation that raises is one that failed
         is_ours = isinstance(error, asyncio.CancelledError) and client.is_closing

@@ -26,9 +26,11 @@ from perdure.model.function import target_of
 from perdure.model.operation import OperationUpdate
 from perdure.sdk.client import Answer
 from perdure.sdk.connection import Endpoint
+from perdure.sdk.drivers.blocking import BlockingDriver
 from perdure.sdk.drivers.pool import CALLS
 from perdure.sdk.errors import error_object
 from perdure.sdk.http_client import HttpClient
+from perdure.sdk.invocation import DriverOf, LoopDriverOf
 from perdure.sdk.remote import RemoteClient, WireLink
 from perdure.service.invocation import Call, Invocation
 from perdure.wire.workers import Called, CallEnded, End, Ended, Invoked, Join, Offer, Poll, read_operations, read_work
@@ -58,7 +60,7 @@ class RemoteWorker:
     """Runs the handlers of one code for a server. To be started, and stopped.
 
     At most `threads` invocations of blocking handlers and calls of plain functions at once. `config` is that of its
-    durable functions, `timeout_s` bounds each invocation.
+    durable functions, `timeout_s` bounds each invocation. `driver_of` and `loop_driver_of` are as for a ThreadWorker.
     """
 
     def __init__(
@@ -71,13 +73,15 @@ class RemoteWorker:
         threads: int = THREADS,
         config: DurableConfig | None = None,
         timeout_s: int = TIMEOUT_S,
+        driver_of: DriverOf = BlockingDriver,
+        loop_driver_of: "LoopDriverOf | None" = None,
     ) -> None:
         self.id = uuid.uuid4().hex
         self.name = name or f"{socket.gethostname()[:40]}-{os.getpid()}"
         self._endpoint = endpoint
         self._requests = Requests(endpoint)
         self._link = WireLink(HttpClient(endpoint))
-        self._worker = ThreadWorker(handlers, threads)
+        self._worker = ThreadWorker(handlers, threads, driver_of=driver_of, loop_driver_of=loop_driver_of)
         self._worker.bind_to(self._client_of)
         self._handlers = dict(handlers)
         self._code = code
@@ -91,6 +95,11 @@ class RemoteWorker:
         self._is_draining = False
         self._has_left = threading.Event()
         self._thread = threading.Thread(target=self._work, name="perdure-poll", daemon=True)
+
+    def take(self, handlers: Mapping[str, Handler]) -> None:
+        """Run these handlers in the place of those of the same names; for the server it is the same code."""
+        self._handlers |= handlers
+        self._worker.take(self._handlers)
 
     # --- coming and going ----------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from perdure.execution import definition_of
 from perdure.model.error import ServiceError
 from perdure.sdk.drivers.blocking import BlockingDriver
 from perdure.sdk.drivers.linger import Linger
-from perdure.sdk.invocation import Definition, DriverOf
+from perdure.sdk.invocation import Definition, DriverOf, LoopDriverOf
 from perdure.service.invocation import Call, Invocation
 from perdure.service.service import Service
 from perdure.worker.client import InProcessClient, InvocationClient
@@ -31,11 +31,15 @@ THREADS: Final = 64
 """Handlers block their threads, so there are more of these than cores; a thread costs about 50 KiB once it has run."""
 
 
+JOIN_S: Final = 1.0
+"""So long does a closing worker wait for a thread that has nothing to do but to end."""
+
+
 class ThreadWorker:
     """The dispatcher of a process: at most `threads` invocations at once, in threads that are made when needed.
 
     `handlers` are the functions by name, durable ones and plain ones `f(event, context)`. `driver_of` makes the driver
-    of a handler that is not `async def`.
+    of a handler that is not `async def`, `loop_driver_of` that of one that is.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class ThreadWorker:
         threads: int = THREADS,
         *,
         driver_of: DriverOf = BlockingDriver,
+        loop_driver_of: "LoopDriverOf | None" = None,
     ) -> None:
         self._handlers: dict[str, Callable[..., Any]] = {}
         self._definitions: dict[str, Definition] = {}
@@ -62,6 +67,7 @@ class ThreadWorker:
         self._is_closing = False
         self._client_of: ClientOf | None = None
         self._driver_of = driver_of
+        self._loop_driver_of = loop_driver_of
         self.take(handlers)
 
     def take(self, handlers: Mapping[str, Callable[..., Any]]) -> None:
@@ -171,7 +177,7 @@ class ThreadWorker:
 
         definition, client = self._begin(invocation)
         try:
-            await run_on_loop_and_end(invocation, definition, client)
+            await run_on_loop_and_end(invocation, definition, client, self._loop_driver_of)
         except ServiceError:
             log.exception("the end of an invocation was refused", extra={"execution": invocation.execution_id})
         finally:
@@ -180,7 +186,10 @@ class ThreadWorker:
     # --- the end -------------------------------------------------------------------------------------------------
 
     def close(self, timeout_s: float) -> bool:
-        """Start nothing more; let what runs come to its next checkpoint and hand it back. False if some still run."""
+        """Start nothing more; let what runs come to its next checkpoint and hand it back. False if some still run.
+
+        If none does, no thread of the worker is left.
+        """
         deadline = time.monotonic() + timeout_s
         with self._lock:
             self._is_closing = True
@@ -194,4 +203,8 @@ class ThreadWorker:
         self._linger.close()
         if self._loop is not None:
             self._loop.close()
+        if is_idle:
+            for thread in self._threads:
+                if thread is not threading.current_thread():
+                    thread.join(JOIN_S)
         return is_idle

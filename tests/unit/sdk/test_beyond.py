@@ -1,6 +1,7 @@
 """What no official SDK has: deterministic helpers, decisions about changed code, sagas, executions that go on anew."""
 
 import asyncio
+import contextlib
 import json
 import threading
 from collections.abc import Callable
@@ -198,6 +199,18 @@ def test_what_runs_for_the_first_time_goes_the_new_way_after_and_in_contexts_too
         return [after, context.map([0, 1], branch, config=config).get_results()]
 
     assert Local(handler).run().result == [True, [True, True]]
+
+
+def test_what_comes_after_a_time_out_is_new_when_it_runs_for_the_first_time() -> None:
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        with contextlib.suppress(DurableTimeoutError), context.timeout(1):
+            context.create_callback().result()
+        is_new = context.patched("after it")
+        context.wait(1)
+        return [is_new, context.patched("after that")]
+
+    assert Local(handler).run().result == [True, True]
 
 
 def test_what_has_run_before_a_virtual_context_was_replayed_goes_the_old_way() -> None:

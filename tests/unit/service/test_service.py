@@ -505,3 +505,9 @@ def test_a_watcher_sees_every_commit_in_order() -> None:
     local.service.watch(execution_id, watcher)
     outcome = local.go_on(execution_id)
     assert [name for name in seen if name in outcome.shown] == outcome.shown[1:]
+
+
+def test_a_cache_that_is_empty_yet_is_used() -> None:
+    cache = HotCache()
+    service = Service(MemoryStore(), LoadedFunctions({}, Home()), Queue(), clock=ManualClock(), hot=cache)
+    assert service.ledger.hot is cache

@@ -163,7 +163,8 @@ class _Attempt:
     async def run(self, body: Callable[..., Any], serdes: SerDes[Any] | None) -> Any:
         """Run the body and record its result; what is returned is what a replay would read, or that it is retried."""
         session = self.session
-        token = active.set(Body("step", self.name, self.operation_id, self.number))
+        is_once = self.config.step_semantics is _AT_MOST_ONCE
+        token = active.set(Body("step", self.name, self.operation_id, self.number, is_once=is_once))
         try:
             context = self.context()
             run = (lambda: body(context)) if takes_context(body) else body

@@ -47,6 +47,10 @@ def _beside(store: Path) -> Path:
     return store.with_name(store.name + "-owner")
 
 
+LISTENER_S: Final = 1.0
+"""So long is the thread waited for that hears the doorbell: it may be telling of one more ring."""
+
+
 class Ownership:
     """The right to run functions, from `take` to `give_back`."""
 
@@ -54,6 +58,7 @@ class Ownership:
         self._descriptor = descriptor
         self._doorbell = doorbell
         self._is_over = False
+        self._listener: threading.Thread | None = None
 
     @classmethod
     def take(cls, store: Path) -> "Ownership":
@@ -87,7 +92,8 @@ class Ownership:
 
     def listen(self, changed: Callable[[str], None]) -> None:
         """Call `changed` for every ring, in a thread of its own, until the ownership is given back."""
-        threading.Thread(target=self._answer, args=(changed,), name="perdure-doorbell", daemon=True).start()
+        self._listener = threading.Thread(target=self._answer, args=(changed,), name="perdure-doorbell", daemon=True)
+        self._listener.start()
 
     def _answer(self, changed: Callable[[str], None]) -> None:
         while True:
@@ -104,6 +110,8 @@ class Ownership:
         self._is_over = True
         with contextlib.suppress(OSError):
             self._doorbell.sendto(_RING, self._doorbell.getsockname())
+        if self._listener is not None and self._listener is not threading.current_thread():
+            self._listener.join(LISTENER_S)
         self._doorbell.close()
         with contextlib.suppress(OSError):
             os.ftruncate(self._descriptor, 0)

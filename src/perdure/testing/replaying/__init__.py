@@ -1,0 +1,1 @@
+"""Stored histories against other code: would it go on with what earlier code has begun?"""
