@@ -284,11 +284,11 @@ def _name_twice(patch: Patch) -> None:
         return append(self, commit)
 
     def ours(self: Starter, request: StartRequest) -> Started | None:
-        found = existing(self, request)
-        if request.name is None or found is None:
-            return found
-        entries = self._ledger.hot._entries
-        return found if found.execution_id in entries and entries[found.execution_id].weight else None
+        if request.name is not None:
+            known = self._ledger.store.find(request.function, request.name)
+            if known not in self._ledger.hot._entries:
+                return None
+        return existing(self, request)
 
     patch.setattr(MemoryStore, "_append", careless)
     patch.setattr(Starter, "_existing", ours)
