@@ -29,6 +29,7 @@ def typed_serdes_for(function: Callable[..., Any]) -> "SerDes[Any] | None":
     The annotation is believed, not enforced: a function that returns something else is none the worse for it.
     """
     if isinstance(function, MethodType):
+        function = function.__func__  # a method is made anew whenever it is asked for
     if type(function) is FunctionType and not function.__dict__ and _says_nothing(function, "return"):
         return None
     try:
