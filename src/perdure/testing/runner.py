@@ -318,8 +318,14 @@ class Runner:
 
 
 def as_durable(handler: Handler) -> Handler:
-    """The handler, durable if it is not yet."""
-    return handler if definition_of(handler) is not None else durable_execution(handler)
+    """The handler, durable if it is not yet, with what decorators have put around it."""
+    if definition_of(handler) is None:
+        return durable_execution(handler)
+    if definition_of(getattr(handler, "__wrapped__", None)) is None:
+        return handler
+    from perdure.testing.entries import as_entry
+
+    return as_entry(handler)
 
 
 def __getattr__(name: str) -> Any:
