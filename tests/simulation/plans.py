@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from simulation.faults import KINDS
-from simulation.programs import Author, Operation
+from simulation.programs import Author, Operation, Program
 
 
 class Planned(msgspec.Struct):
@@ -39,7 +39,9 @@ class Plan(msgspec.Struct):
     faults: list[tuple[int, str, int]] | None = None
 
 
-RATES: Final = (0.0, 0.002, 0.002, 0.006, 0.006, 0.02, 0.06)
+RATES: Final = (0.0, 0.005, 0.005, 0.01, 0.02, 0.05)
+CROWDED: Final = 0.6
+"""So many worlds have a crowd of small programs, which meet each other; the others have few, of all sizes."""
 
 
 def make_plan(seed: int, *, rates: Sequence[float] = RATES) -> Plan:
@@ -47,7 +49,10 @@ def make_plan(seed: int, *, rates: Sequence[float] = RATES) -> Plan:
     rng = random.Random(seed)
     author = Author(rng)
     nodes = rng.choice([1, 1, 2, 3])
-    programs = [_planned(rng, author) for _ in range(rng.choice([2, 6, 12, 20]))]
+    if rng.random() < CROWDED:
+        programs = [_planned(rng, author.small()) for _ in range(rng.choice([30, 60, 90]))]
+    else:
+        programs = [_planned(rng, author.program()) for _ in range(rng.choice([2, 6, 12]))]
     rate = rng.choice(rates)
     kinds = list(KINDS)
     if rate and rng.random() < 0.3:
@@ -65,8 +70,8 @@ def make_plan(seed: int, *, rates: Sequence[float] = RATES) -> Plan:
     )
 
 
-def _planned(rng: random.Random, author: Author) -> Planned:
-    planned = Planned(author.program())
+def _planned(rng: random.Random, program: Program) -> Planned:
+    planned = Planned(program)
     start_ms = rng.choice([0, 0, 0, 5, 2_000, 100_000])
     planned.starts_ms = [start_ms]
     chance = rng.random()

@@ -24,7 +24,7 @@ _LEAVES: Final = [
     ("marker", 3),
     ("race", 3),
 ]
-_NESTED: Final = [("child", 4), ("map", 2), ("parallel", 2), ("invoke", 8), ("saga", 2), ("timeout", 2), ("futures", 2)]
+_NESTED: Final = [("child", 6), ("map", 4), ("parallel", 5), ("invoke", 8), ("saga", 3), ("timeout", 4), ("futures", 5)]
 
 
 class Author:
@@ -36,12 +36,17 @@ class Author:
         self._all = self._leaves + [kind for kind, weight in _NESTED for _ in range(weight)]
         self._left = 0
 
+    def small(self) -> Program:
+        """A program for one of a crowd: one operation, seldom two."""
+        self._left = 0
+        return self._some(2 if self.rng.random() < 0.1 else 1, 0)
+
     def program(self) -> Program:
         """A program for an execution that somebody starts."""
         rng = self.rng
-        is_big = rng.random() < 0.006
-        self._left = 60 if is_big else 6
-        count = rng.randint(5, 14) if is_big else rng.choice([1, 1, 1, 1, 1, 1, 2, 2, 3, 4])
+        is_big = rng.random() < 0.012
+        self._left = 60 if is_big else 8
+        count = rng.randint(5, 14) if is_big else rng.choice([1, 1, 1, 1, 2, 2, 2, 3, 3, 4])
         made = self._some(count, 0)
         if rng.random() < 0.02:
             made.append({"do": "again", "body": self._some(1, 2)})
@@ -109,7 +114,7 @@ class Author:
         answers: list[list[Any]] = []
         if rng.random() < 0.25:
             made["timeout_s"] = rng.choice([1, 5, 60, 600])
-        if rng.random() < 0.15:
+        if rng.random() < (0.4 if "timeout_s" in made else 0.1):
             made["heartbeat_s"] = rng.choice([2, 20])
             answers += [[rng.choice([500, 1_500, 19_000]), "heartbeat"] for _ in range(rng.randint(0, 3))]
         is_answered = not ("timeout_s" in made or "heartbeat_s" in made) or rng.random() < 0.6

@@ -21,6 +21,7 @@ from perdure import (
 )
 from perdure.exceptions import ValidationError
 from perdure.model.error import InvalidParameterValue
+from perdure.testing import LocalRunner
 from perdure.testing.facts import Facts
 from perdure.testing.histories import History, facts_of, history_of, write_history
 from perdure.testing.replaying.judging import Difference, Verdict
@@ -385,16 +386,17 @@ async def submit(_callback_id: str) -> None:
 
 
 @pytest.mark.parametrize("concurrency", [None, 1, 2])
-def test_tasks_of_handlers_on_a_loop_are_replayed_at_every_moment(concurrency: int | None) -> None:
-    local = Local(async_many)
-    execution_id = local.start(concurrency)
-    while local.service.get(execution_id).end_ms is None:
-        local.go_on(execution_id, until_s=3)
-        result = Replayer(async_many).replay(history_of(local.service, execution_id))
-        assert (result.verdict, str(result.divergence), list(result.warnings)) == (Verdict.COMPATIBLE, "None", [])
-        for callback in local.service.open_callbacks():
-            local.service.succeed_callback(callback.callback_id, "yes")
-    assert local.service.get(execution_id).status == "SUCCEEDED"
+def test_tasks_of_handlers_on_a_loop_are_replayed_from_every_boundary(concurrency: int | None) -> None:
+    with LocalRunner(async_many) as runner:
+        execution = runner.start(concurrency)
+        execution.callback("approval").wait()
+        open_one = execution.so_far()
+        execution.callback("approval").succeed("yes")
+        ended = execution.result().assert_succeeded()
+    for result in (open_one, ended):
+        replayed_one = Replayer(async_many).replay(result)
+        told = (replayed_one.verdict, str(replayed_one.divergence), list(replayed_one.warnings))
+        assert told == (Verdict.COMPATIBLE, "None", [])
 
 
 def test_a_divergence_within_a_branch_has_its_path_and_line() -> None:
