@@ -19,7 +19,7 @@ from perdure.engine.timers import fire_due
 from perdure.model import event as ev
 from perdure.model.error import ErrorObject, ResourceNotFound, StoreError
 from perdure.model.execution import ExecutionStatus
-from perdure.model.operation import ChainedInvoke, OperationStatus
+from perdure.model.operation import ChainedInvoke, OperationAction, OperationStatus
 from perdure.sdk.drivers.blocking import BlockingDriver
 from perdure.sdk.operations import step
 from perdure.service.hot import Entry
@@ -143,7 +143,7 @@ def _start_with_the_result(patch: Patch) -> None:
     """The START of an at-most-once step travels with its result."""
 
     async def start(self: Any) -> None:
-        update = self.update(step.OperationAction.START)
+        update = self.update(OperationAction.START)
         await self.session.driver.commit(self.scope, update, durable=False)
 
     patch.setattr(step._Attempt, "start", start)
@@ -284,11 +284,11 @@ def _name_twice(patch: Patch) -> None:
         return append(self, commit)
 
     def ours(self: Starter, request: StartRequest) -> Started | None:
-        found = existing(self, request)
-        if request.name is None or found is None:
-            return found
-        entries = self._ledger.hot._entries
-        return found if found.execution_id in entries and entries[found.execution_id].weight else None
+        if request.name is not None:
+            known = self._ledger.store.find(request.function, request.name)
+            if known not in self._ledger.hot._entries:
+                return None
+        return existing(self, request)
 
     patch.setattr(MemoryStore, "_append", careless)
     patch.setattr(Starter, "_existing", ours)

@@ -37,9 +37,10 @@ REQUEST: Final = (
     "given up, arrives late",
     "worker vanished",
     "declared lost",
+    "order",
 )
-ENDING: Final = ("meanwhile", "worker vanished", "declared lost")
-BODY: Final = ("meanwhile", "meanwhile", "died in a body", "exit", "slow", "declared lost", "worker vanished")
+ENDING: Final = ("meanwhile", "worker vanished", "declared lost", "order")
+BODY: Final = ("meanwhile", "meanwhile", "died in a body", "exit", "slow", "declared lost", "worker vanished", "order")
 KINDS: Final = tuple(dict.fromkeys((*WRITING, *REQUEST, *BODY)))
 NEVER: Final = 1 << 62
 
@@ -64,12 +65,16 @@ class Faults:
         rate: float,
         kinds: Sequence[str],
         given: Sequence[Sequence[Any]] | None,
+        begins: Callable[[], None] = lambda: None,
+        *,
         most: int | None = None,
     ) -> None:
         self._most = NEVER if most is None else most
         self._rng = random.Random(seed ^ 0xFA017)
         self._rate = rate
         self._kinds = frozenset(kinds)
+        self._begins = begins
+        """Called when the first one strikes."""
         self._given = None if given is None else [(int(point), str(kind), int(number)) for point, kind, number in given]
         self._at = 0
         self.point = 0
@@ -97,6 +102,8 @@ class Faults:
             if kind not in self._kinds:
                 self._more()
                 return None
+        if not self.struck:
+            self._begins()
         self.struck.append((self.point, kind, number))
         self._more()
         return kind, random.Random(number)
@@ -475,6 +482,8 @@ class FaultyClient:
                 if rng.random() < 0.5:
                     self._deliver(token, updates, number)
                 world.vanish(self, rng)
+            case "order":
+                world.order_now(self, rng)
             case _:
                 world.declare_lost(self)
         return self._ask(token, updates, number)
@@ -555,6 +564,8 @@ class FaultyClient:
                     self.check_alive()
                 case "worker vanished":
                     world.vanish(self, struck[1])
+                case "order":
+                    world.order_now(self, struck[1])
                 case _:
                     world.declare_lost(self)
         if self.is_gone or self.is_lost:

@@ -56,11 +56,29 @@ class Op:
         self.child: str | None = None
         self.outcome: tuple[str, Any] | None = None
 
+    @property
+    def times_out_ms(self) -> int | None:
+        """When a callback that nobody answers is over."""
+        return min((each for each in (self.due_ms, self.heartbeat_ms) if each is not None), default=None)
+
 
 class Reading:
     """One journal, read. Raises Violation at the first event that must not be there."""
 
-    def __init__(self, execution: str, rows: Sequence[bytes], log: Log, leases: Leases, slack_ms: int) -> None:
+    def __init__(
+        self,
+        execution: str,
+        rows: Sequence[bytes],
+        log: Log,
+        leases: Leases,
+        slack_ms: int,
+        late_ms: int,
+        exact_until: int,
+    ) -> None:
+        """`slack_ms` is how far clocks may be off, `late_ms` how late a time-out may be up to the commit `exact_until`;
+        how late it may be afterwards can't be said."""
+        self.late_ms = late_ms
+        self.exact_until = exact_until
         self.leases = leases
         self.execution = execution
         self.slack_ms = slack_ms
@@ -147,12 +165,23 @@ class Reading:
         if type(event) in (ev.ExecutionSucceeded, ev.ExecutionFailed):
             self.superseded.setdefault(self.epoch, self.commit.number)
         if type(event) is ev.ExecutionTimedOut:
-            self._not_before(event, self.deadline_ms)
+            self._not_before(event, self.deadline_ms)  # a pause may have moved it
 
     def _not_before(self, event: ev.Event, due_ms: int) -> None:
         early_ms = due_ms - self.commit.at_ms - self.slack_ms
         if early_ms > 0:
             self._fail(event, f"{early_ms} ms early")
+
+    def _on_time(self, event: ev.Event, due_ms: int) -> None:
+        self._not_before(event, due_ms)
+        if self.commit.number <= self.exact_until and self.commit.at_ms > due_ms + self.late_ms:
+            self._fail(event, f"{self.commit.at_ms - due_ms} ms late")
+
+    def _not_after(self, event: Any, operation: "Op") -> None:
+        """What is due comes first: nobody finds a callback open whose time is over."""
+        due_ms = operation.times_out_ms
+        if due_ms is not None and event.at_ms >= due_ms + self.slack_ms:
+            self._fail(event, f"its time was over at {due_ms}")
 
     def paused(self, event: ev.ExecutionPaused) -> None:
         if self.status not in (ExecutionStatus.RUNNING, ExecutionStatus.PAUSING):
@@ -327,20 +356,23 @@ class Reading:
 
     def heartbeat(self, event: ev.CallbackHeartbeat) -> None:
         operation = self._open(event, "CALLBACK")
+        self._not_after(event, operation)
         operation.heartbeat_ms = event.at_ms + operation.heartbeat_s * 1000
 
     def answered(self, event: Any) -> None:
         is_good = type(event) is ev.CallbackSucceeded
         operation = self._open(event, "CALLBACK")
+        self._not_after(event, operation)
         self._over(operation, "SUCCEEDED" if is_good else "FAILED")
         self.answers[event.result if is_good else event.error.message] = self.commit.number
 
     def timed_out(self, event: ev.CallbackTimedOut) -> None:
         operation = self._open(event, "CALLBACK")
-        due = [each for each in (operation.due_ms, operation.heartbeat_ms) if each is not None]
-        if not due:
+        due_ms = operation.times_out_ms
+        if due_ms is None:
             self._fail(event, "it has no time-out")
-        self._not_before(event, min(due))
+        else:
+            self._on_time(event, due_ms)
         self._over(operation, "TIMED_OUT")
 
     def invoke_started(self, event: ev.ChainedInvokeStarted) -> None:

@@ -17,8 +17,13 @@ __all__ = ["CallbackFacts", "Facts", "Oracle", "Violation"]
 
 
 class Ground(Protocol):
-    """What the oracle sees of the world. `commits` counts those of all executions."""
+    """What the oracle sees of the world. `commits` counts those of all executions.
 
+    Up to the commit `exact_until` no time-out is late, but for `passed_ms` that bodies took.
+    """
+
+    exact_until: int
+    passed_ms: int
     commits: int
     slack_ms: int
     now: int
@@ -349,7 +354,10 @@ class Oracle:
         self, execution: str, rows: Sequence[bytes], log: Log, leases: Leases, row: ExecutionRow | None
     ) -> Reading:
         """One execution: its journal by itself, and against what its program was told."""
-        reading = self.readings[execution] = Reading(execution, rows, log, leases, self.ground.slack_ms)
+        ground = self.ground
+        reading = self.readings[execution] = Reading(
+            execution, rows, log, leases, ground.slack_ms, ground.passed_ms, ground.exact_until
+        )
         if row is not None:
             _check_row(reading, row)
         facts = self.executions.get(execution)

@@ -114,7 +114,7 @@ class Author:
         answers: list[list[Any]] = []
         if rng.random() < 0.25:
             made["timeout_s"] = rng.choice([1, 5, 60, 600])
-        if rng.random() < 0.15:
+        if rng.random() < (0.4 if "timeout_s" in made else 0.1):
             made["heartbeat_s"] = rng.choice([2, 20])
             answers += [[rng.choice([500, 1_500, 19_000]), "heartbeat"] for _ in range(rng.randint(0, 3))]
         is_answered = not ("timeout_s" in made or "heartbeat_s" in made) or rng.random() < 0.6

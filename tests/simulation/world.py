@@ -7,6 +7,7 @@ an answered callback, a clock that moves) happens inside the calls that it makes
 
 import heapq
 import random
+import sys
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -58,13 +59,13 @@ class World(Teller):
         self.now = T0
         self.slack_ms = 2 * plan.skew_ms
         self.commits = 0
-        self.faults = Faults(plan.seed, plan.rate, plan.kinds, plan.faults, plan.faults_max)
+        self.faults = Faults(plan.seed, plan.rate, plan.kinds, plan.faults, self._trouble_begins, most=plan.faults_max)
         self.counts: dict[str, int] = {"invocations": 0, "calls": 0, "executions": 0, "deaths": 0}
         self.ids = SeededIds(plan.seed)
         self.is_remote = plan.is_remote
         self.store = self.make_store(LEASE_MS if plan.is_shared else None)
         self.oracle = Oracle(self)
-        self.functions = LoadedFunctions(
+        self.functions: LoadedFunctions = LoadedFunctions(
             {
                 "program": DurableConfig(retention_days=plan.retention_days),
                 "short": DurableConfig(execution_timeout_s=SHORT_S, retention_days=plan.retention_days),
@@ -82,6 +83,8 @@ class World(Teller):
         self._node_number = 0
         self.nodes = [self._new_node() for _ in range(plan.nodes)]
         self.desk = Node(self, "desk", places=0, skew_ms=0)
+        self.passed_ms = 0
+        self.exact_until = 0 if plan.is_shared else sys.maxsize
         self.is_exact = plan.nodes == 1 and not plan.rate and plan.faults is None
         for number, _ in enumerate(plan.programs):
             self._plan_program(number)
@@ -94,6 +97,9 @@ class World(Teller):
         rng = self.rng
         skew_ms = rng.randint(-self.plan.skew_ms, self.plan.skew_ms) if self.plan.skew_ms else 0
         return Node(self, f"node-{self._node_number}", places=rng.choice([1, 3, 50]), skew_ms=skew_ms)
+
+    def _trouble_begins(self) -> None:
+        self.exact_until = min(self.exact_until, self.commits)
 
     def count(self, what: str) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1
@@ -281,10 +287,13 @@ class World(Teller):
                 self.now += rng.choice([10, 1_000, 8_000, 45_000, 1_000_000])
             case "declared lost":
                 self.declare_lost(client)
+            case "order":
+                self.order_now(client, rng)
             case _:
                 self.vanish(client, rng)
 
     def pass_time(self, seconds: float) -> None:
+        self.passed_ms += int(seconds * 1000)
         self.now += int(seconds * 1000)
 
     def now_ms(self) -> int:
@@ -318,6 +327,11 @@ class World(Teller):
         self._let(node, lose)
         if client in self.running:
             client.check_alive()
+
+    def order_now(self, client: FaultyClient, rng: random.Random) -> None:
+        """An operator does something to the very execution that runs."""
+        self._order(client.execution_id, rng.choice(["stop", "stop", "pause", "pause", "resume", "look", "delete"]))
+        client.check_alive()
 
     # --- what happens meanwhile ----------------------------------------------------------------------------------
 
