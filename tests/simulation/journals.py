@@ -246,7 +246,7 @@ class Reading:
     def _check_lease(self, event: ev.InvocationCompleted) -> None:
         """Who takes an invocation over must have seen that its lease was over."""
         seen_ms = event.at_ms - self.slack_ms
-        until = [until_ms for at_ms, until_ms, epoch in self.leases if epoch == event.epoch and at_ms <= seen_ms]
+        until = [until_ms for at_ms, until_ms, epoch in self.leases if epoch == event.epoch and at_ms < seen_ms]
         if until and until[-1] > event.at_ms + self.slack_ms:
             self._fail(event, f"its owner has the right to run until {until[-1]}")
 
