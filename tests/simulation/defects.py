@@ -19,7 +19,7 @@ from perdure.engine.timers import fire_due
 from perdure.model import event as ev
 from perdure.model.error import ErrorObject, ResourceNotFound, StoreError
 from perdure.model.execution import ExecutionStatus
-from perdure.model.operation import ChainedInvoke, OperationStatus
+from perdure.model.operation import ChainedInvoke, OperationAction, OperationStatus
 from perdure.sdk.drivers.blocking import BlockingDriver
 from perdure.sdk.operations import step
 from perdure.service.hot import Entry
@@ -143,7 +143,7 @@ def _start_with_the_result(patch: Patch) -> None:
     """The START of an at-most-once step travels with its result."""
 
     async def start(self: Any) -> None:
-        update = self.update(step.OperationAction.START)
+        update = self.update(OperationAction.START)
         await self.session.driver.commit(self.scope, update, durable=False)
 
     patch.setattr(step._Attempt, "start", start)

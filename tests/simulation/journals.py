@@ -66,7 +66,14 @@ class Reading:
     """One journal, read. Raises Violation at the first event that must not be there."""
 
     def __init__(
-        self, execution: str, rows: Sequence[bytes], log: Log, leases: Leases, slack_ms: int, late_ms: int, exact_until: int
+        self,
+        execution: str,
+        rows: Sequence[bytes],
+        log: Log,
+        leases: Leases,
+        slack_ms: int,
+        late_ms: int,
+        exact_until: int,
     ) -> None:
         """`slack_ms` is how far clocks may be off, `late_ms` how late a time-out may be up to the commit `exact_until`;
         how late it may be afterwards can't be said."""
