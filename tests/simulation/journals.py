@@ -90,6 +90,7 @@ class Reading:
         self.result: str | None = None
         self.error: Any = None
         self.ended_at = 0
+        self.ended_as: ExecutionStatus | None = None
         self.end_ms = 0
         self.start_ms = 0
         self.deadline_ms = 0
@@ -157,6 +158,7 @@ class Reading:
 
     def end(self, event: Any) -> None:
         self.status = _ENDS[type(event)]
+        self.ended_as = self.status
         self.ended_at = self.commit.number
         self.end_ms = self.commit.at_ms
         self.result = getattr(event, "result", None)
