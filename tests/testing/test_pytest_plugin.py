@@ -189,14 +189,15 @@ def test_names_of_deployed_functions_come_from_a_map(folder: Path, monkeypatch: 
 
 def test_real_time_can_be_had(folder: Path) -> None:
     (folder / "test_orders.py").write_text(
-        "import time\nfrom orders import order\n\n\n"
-        "def test_an_order(perdure_runner):\n"
-        "    begin = time.monotonic()\n"
-        "    perdure_runner(order).auto_callback('barista', 'black').run({'sku': 'tea'})\n"
-        "    assert time.monotonic() - begin >= 1\n"
+        "from orders import order\n\n\n"
+        "def test_an_order(perdure_runner, perdure_clock):\n"
+        "    assert perdure_clock.is_real\n"
+        "    assert perdure_runner(order).clock is perdure_clock\n\n\n"
+        "def test_another(perdure_runner):\n"
+        "    assert perdure_runner(order, skip_time=True).clock.is_real\n"
     )
-    assert "1 passed" in run_pytest(folder, "--perdure-real-time").output
-    assert "1 failed" in run_pytest(folder).output
+    assert "2 passed" in run_pytest(folder, "--perdure-real-time").output
+    assert "2 failed" in run_pytest(folder).output
 
 
 def test_the_clock_of_a_tests_runners_is_a_fixture(folder: Path) -> None:
