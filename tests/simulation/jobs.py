@@ -1,5 +1,6 @@
 """The simulation in as many processes as there are cores, for as long as one is told."""
 
+import gc
 import multiprocessing
 import os
 import random
@@ -106,6 +107,7 @@ def _described(found: FoundViolation) -> tuple[str, str]:
 
 
 def _breaks(plan: Plan) -> tuple[str, Plan] | None:
+    gc.collect(0)
     try:
         play(plan).close()
     except FoundViolation as found:
