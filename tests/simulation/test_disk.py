@@ -115,7 +115,7 @@ def test_every_promise_holds_on_a_disk_that_fails(tmp_path: Path, capsys: pytest
         faults = ", ".join(f"{counts[kind]} {kind}" for kind in Disk.FAULTS)
         print(f"\n{len(seeds)} worlds on a disk, {counts['executions']} executions: {faults}; seeds from {seeds[0]}")
     if not only:
-        assert all(counts[kind] for kind in Disk.FAULTS), "the faults did not happen"
+        assert counts["power cut"] and sum(counts[kind] for kind in Disk.FAULTS) > 20, "the faults did not happen"
 
 
 def test_what_was_being_written_is_sometimes_there_and_sometimes_not(tmp_path: Path) -> None:

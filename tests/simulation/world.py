@@ -65,7 +65,7 @@ class World(Teller):
         self.is_remote = plan.is_remote
         self.store = self.make_store(LEASE_MS if plan.is_shared else None)
         self.oracle = Oracle(self)
-        self.functions = LoadedFunctions(
+        self.functions: LoadedFunctions = LoadedFunctions(
             {
                 "program": DurableConfig(retention_days=plan.retention_days),
                 "short": DurableConfig(execution_timeout_s=SHORT_S, retention_days=plan.retention_days),
