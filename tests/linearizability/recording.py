@@ -39,25 +39,28 @@ class Desk:
 
         @durable_execution(name="asks")
         def asks(count: int, context: DurableContext) -> list[list[str]]:
-            """Waits for its callbacks in their order, and returns how each of them was completed."""
-            execution_id = context.execution_context.durable_execution_arn.rpartition("/")[2]
-            made = [context.create_callback(name=f"callback-{number}") for number in range(count)]
-            with self._all_there:
-                self.callbacks[execution_id] = {number: one.callback_id for number, one in enumerate(made)}
-                self._all_there.notify_all()
-            outcomes = []
-            for one in made:
-                try:
-                    outcomes.append(["succeeded", str(one.result())])
-                except CallbackError as error:
-                    outcomes.append(["failed", str(error)])
-            return outcomes
+            return self.ask(count, context)
 
         @durable_execution(name="named")
         def named(event: Any, _context: DurableContext) -> Any:
             return event
 
         self.handlers: dict[str, Callable[..., Any]] = {"asks": asks, "named": named}
+
+    def ask(self, count: int, context: DurableContext) -> list[list[str]]:
+        """Wait for so many callbacks in their order, and return how each of them was completed."""
+        execution_id = context.execution_context.durable_execution_arn.rpartition("/")[2]
+        made = [context.create_callback(name=f"callback-{number}") for number in range(count)]
+        with self._all_there:
+            self.callbacks[execution_id] = {number: one.callback_id for number, one in enumerate(made)}
+            self._all_there.notify_all()
+        outcomes = []
+        for one in made:
+            try:
+                outcomes.append(["succeeded", str(one.result())])
+            except CallbackError as error:
+                outcomes.append(["failed", str(error)])
+        return outcomes
 
     def until_asked(self, execution_id: str) -> None:
         """Wait until an execution has made its callbacks."""
@@ -76,8 +79,10 @@ class Clients(Protocol):
 class InProcess:
     """The service itself, or one of several over one store, taken in turn."""
 
-    def __init__(self, desk: Desk, services: Sequence[Service]) -> None:
+    def __init__(self, desk: Desk, services: Sequence[Service], named: str = "named") -> None:
+        """`named` is the function whose executions have names."""
         self._desk = desk
+        self._named = named
         self._services = itertools.cycle(services)
         self._lock = threading.Lock()
 
@@ -92,7 +97,7 @@ class InProcess:
             raise Lost from error
 
     def _start(self, service: Service, name: str, payload: str) -> Any:
-        request = StartRequest(function="named", input=json.dumps(payload), name=name)
+        request = StartRequest(function=self._named, input=json.dumps(payload), name=name)
         try:
             started = service.start([request])[0]
         except ExecutionAlreadyStarted:
@@ -100,7 +105,7 @@ class InProcess:
         return ("started", started.execution_id, started.is_new)
 
     def _find(self, service: Service, name: str) -> str | None:
-        rows = service.search(Query(now_ms=service.clock.now_ms(), function="named", name=name)).rows
+        rows = service.search(Query(now_ms=service.clock.now_ms(), function=self._named, name=name)).rows
         assert len(rows) <= 1, f"{len(rows)} executions are called {name}"
         return rows[0].execution_id if rows else None
 

@@ -215,7 +215,11 @@ class Disk(MemoryStore):
 
     def _settle(self, pending: Sequence[Commit]) -> None:
         """Find out what has become of commits whose fate is unknown: all that could be are there, or none is."""
-        there = [self.real.read(one.execution_id, one.seq - 1, 1)[:1] == [one.data] for one in pending]
+        there = [
+            one.seq > len(self._journals.get(one.execution_id, ()))
+            and self.real.read(one.execution_id, one.seq - 1, 1)[:1] == [one.data]
+            for one in pending
+        ]
         if any(there) and super().append(pending) != there:
             raise Torn(f"of commits written together only these are there: {there}")
 
@@ -251,6 +255,7 @@ class Disk(MemoryStore):
                 answer = act()
         except StoreError:
             settle()
+            self._is_acknowledged()  # what is there in spite of the error was seen by others
             raise
         if fault == "power cut":
             self._die(settle)

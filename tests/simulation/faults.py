@@ -250,7 +250,13 @@ class FaultyStore:
             commits, told = self._pending.pop(0)
             self.is_troubled = self.is_dead or bool(self._pending or self._away or self._full)
             self._real.actor = self._name
-            told(self._real.append(commits))
+            told(self._answer(commits))
+
+    def _answer(self, commits: Sequence[Commit]) -> list[bool] | StoreError:
+        try:
+            return self._real.append(commits)
+        except StoreError as error:
+            return error
 
     # --- the store ---------------------------------------------------------------------------------------------
 
@@ -269,7 +275,7 @@ class FaultyStore:
         answer: list[bool] | StoreError
         if faults.point < faults.next and not self.is_troubled:
             self._real.actor = self._name
-            answer = self._real.append(commits)
+            answer = self._answer(commits)
         elif not self.is_troubled and faults.point >= faults.next and (struck := faults.strike(("later",))):
             self._world.count(struck[0])
             self._pending.append((commits, told))
