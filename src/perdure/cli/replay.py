@@ -104,6 +104,9 @@ def replay(
                 summary = replayer.replay_many(histories, is_distinct=not is_all, told=progress.told)
         progress.end()
     _report(options, summary, json_report, junit_file)
+    if not summary and not options.is_quiet:
+        click.echo(f"no stored execution of {' or '.join(names)} was found: nothing has been tried", err=True)
+        click.echo("executions of another function are tried with --function NAME", err=True)
     is_good = all(result.is_compatible or (allow_new and _is_new(result)) for result in summary)
     return Exit.OK if is_good else Exit.DIVERGED
 
