@@ -87,10 +87,10 @@ class Reading:
         """The commit with which the operation of a name was over; 0 while it is not."""
         self.parent: ParentLink | None = None
         self.status = ExecutionStatus.RUNNING
-        self.end_status = ExecutionStatus.RUNNING
         self.result: str | None = None
         self.error: Any = None
         self.ended_at = 0
+        self.ended_as: ExecutionStatus | None = None
         self.end_ms = 0
         self.start_ms = 0
         self.deadline_ms = 0
@@ -157,7 +157,8 @@ class Reading:
         self.metered += 1
 
     def end(self, event: Any) -> None:
-        self.status = self.end_status = _ENDS[type(event)]
+        self.status = _ENDS[type(event)]
+        self.ended_as = self.status
         self.ended_at = self.commit.number
         self.end_ms = self.commit.at_ms
         self.result = getattr(event, "result", None)

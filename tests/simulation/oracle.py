@@ -388,7 +388,7 @@ class Oracle:
                 raise Violation(f"{child} says that it is the child of {link}, which does not know it")
             if reading.ended_at and invoke.is_over and not _agree(invoke.outcome, reading):
                 raise Violation(
-                    f"{child} ended {reading.status} {reading.result}, its parent was told {invoke.outcome}"
+                    f"{child} ended {reading.ended_as} {reading.result}, its parent was told {invoke.outcome}"
                 )
 
 
@@ -396,7 +396,7 @@ def _agree(outcome: tuple[str, Any] | None, child: Reading) -> bool:
     if outcome is None:
         return True
     status, result = outcome
-    return status == str(child.end_status) and (status != "SUCCEEDED" or result == child.result)
+    return status == child.ended_as and (status != "SUCCEEDED" or result == child.result)
 
 
 def _check_row(reading: Reading, row: ExecutionRow) -> None:
@@ -456,7 +456,7 @@ def _check_callbacks(facts: Facts, reading: Reading) -> None:
 
 
 def _check_end(facts: Facts, reading: Reading) -> None:
-    status, event = reading.end_status, facts.event
+    status, event = reading.ended_as, facts.event
     if status is ExecutionStatus.SUCCEEDED:
         if event.get("raises"):
             raise Violation(f"{facts.execution} succeeded, and its handler raises")
