@@ -248,11 +248,9 @@ class Reading:
     def _check_lease(self, event: ev.InvocationCompleted) -> None:
         """Who takes an invocation over must have seen that its lease was over."""
         seen_ms = event.at_ms - self.slack_ms
-        given = [(at_ms, until_ms) for at_ms, until_ms, epoch in self.leases if epoch == event.epoch]
-        before = [until_ms for at_ms, until_ms in given if at_ms < seen_ms]
-        known = [*before[-1:], *(until_ms for at_ms, until_ms in given if seen_ms <= at_ms <= event.at_ms)]
-        if before and min(known) > event.at_ms + self.slack_ms:
-            self._fail(event, f"its owner has the right to run until {min(known)}")
+        until = [until_ms for at_ms, until_ms, epoch in self.leases if epoch == event.epoch and at_ms < seen_ms]
+        if until and until[-1] > event.at_ms + self.slack_ms:
+            self._fail(event, f"its owner has the right to run until {until[-1]}")
 
     def accepted(self, event: ev.CheckpointAccepted) -> None:
         self._needs_right(event)

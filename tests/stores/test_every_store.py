@@ -247,6 +247,24 @@ def test_a_lease_is_renewed_by_its_epoch_alone(store: Store) -> None:
     assert found.wake_at_ms == T0 + 9
 
 
+def test_a_slow_commit_does_not_put_back_the_end_of_a_lease(store: Store) -> None:
+    store.append([_new(0, wake_at_ms=T0 + 1, lease_owner="me", lease_epoch=3)])
+    store.renew([Lease(_id(0), 3, T0 + 9)])
+
+    def wakes_after(seq: int, **row: Any) -> int | None:
+        assert store.append([Commit(_id(0), seq, b"", _row(0, **row))]) == [True]
+        found = store.row(_id(0))
+        assert found is not None
+        (due,) = store.due(T0 + 99, None, 10)
+        assert due.wake_at_ms == found.wake_at_ms
+        return found.wake_at_ms
+
+    assert wakes_after(2, wake_at_ms=T0 + 5, lease_owner="me", lease_epoch=3) == T0 + 9
+    assert wakes_after(3, wake_at_ms=T0 + 10, lease_owner="me", lease_epoch=3) == T0 + 10
+    assert wakes_after(4, wake_at_ms=T0 + 4, lease_owner="me", lease_epoch=4) == T0 + 4
+    assert wakes_after(5, wake_at_ms=T0 + 3, lease_owner=None, lease_epoch=4) == T0 + 3
+
+
 # --- finding -----------------------------------------------------------------------------------------------------
 
 

@@ -74,8 +74,16 @@ class MemoryStore:
             return False
         journal.append(commit.data)
         if row is not None:
-            self._put(row)
+            self._put(self._with_its_lease(row))
         return True
+
+    def _with_its_lease(self, row: ExecutionRow) -> ExecutionRow:
+        """The row; a commit that took its time does not put back the end of a lease."""
+        before = self._rows.get(row.execution_id)
+        if before is None or row.lease_owner is None or before.wake_at_ms is None or row.wake_at_ms is None:
+            return row
+        is_same = (before.lease_owner, before.lease_epoch) == (row.lease_owner, row.lease_epoch)
+        return replace(row, wake_at_ms=before.wake_at_ms) if is_same and before.wake_at_ms > row.wake_at_ms else row
 
     def _put(self, row: ExecutionRow) -> None:
         before = self._rows.get(row.execution_id)

@@ -163,7 +163,8 @@ class Store(Records, Protocol):
     def append(self, commits: Sequence[Commit]) -> list[bool]:
         """Put every commit on disk before returning; say for each whether it got the number it expected.
 
-        Commits of different executions are independent: that one loses does not touch the others.
+        Commits of different executions are independent: that one loses does not touch the others. Of a row with the
+        lease that the execution has already, the later `wake_at_ms` stays: the lease may have been renewed meanwhile.
         """
         ...
 

@@ -26,8 +26,11 @@ BEGIN
     WHERE new.change = 1;
     INSERT INTO journal (execution_id, seq, data) VALUES (new.execution_id, new.seq, new.data);
     UPDATE executions SET
-        status = new.status, wake_at_ms = new.wake_at_ms, end_ms = new.end_ms, lease_owner = new.lease_owner,
-        lease_epoch = new.lease_epoch, expires_at_ms = new.expires_at_ms, operations = new.operations,
+        status = new.status,
+        wake_at_ms = CASE -- a commit that took its time does not put back the end of a lease
+            WHEN lease_owner = new.lease_owner AND lease_epoch = new.lease_epoch AND wake_at_ms > new.wake_at_ms
+            THEN wake_at_ms ELSE new.wake_at_ms END,
+        end_ms = new.end_ms, lease_owner = new.lease_owner, lease_epoch = new.lease_epoch, expires_at_ms = new.expires_at_ms, operations = new.operations,
         invocations = new.invocations, open_callbacks = new.open_callbacks, waiting_on = new.waiting_on,
         error_type = new.error_type
     WHERE new.change = 2 AND execution_id = new.execution_id;
