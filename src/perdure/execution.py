@@ -39,6 +39,8 @@ _HOMES: Final = {
     "InitialExecutionState": "perdure.sdk.event",
 }
 """Loaded when they are first used: a function that runs elsewhere than on Lambda needs none of them."""
+_ALSO: Final = frozenset({"DurableServiceClient", "ErrorObject", "LambdaClient", "Operation", "OperationUpdate"})
+"""What the official module of this name has from elsewhere, and programs import from it."""
 
 __all__ = ["InvocationStatus", "definition_of", "durable_execution", *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 
@@ -158,7 +160,7 @@ def durable_execution(
 
 def __getattr__(name: str) -> Any:
     """Load the objects of events and answers from their homes."""
-    home = _HOMES.get(name)
+    home = "perdure.lambda_service" if name in _ALSO else _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(home), name)

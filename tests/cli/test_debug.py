@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from perdure.store.open import open_store
 from perdure.worker.loading import load_functions
 
 CODE = """\
-from perdure import durable_execution
+from perdure import MapConfig, durable_execution
 
 
 def reserve(_):
@@ -32,6 +33,17 @@ def order(event, context):
     else:
         paid = context.step(lambda _: "nothing", name="refund")
     return paid
+
+
+@durable_execution(name="many")
+def many(event, context):
+    def one(child, item, index):
+        doubled = child.step(lambda _: item * 2, name="double")
+        child.wait(1, name="rest")
+        return doubled
+
+    results = context.map([1, 2, 3], one, name="all", config=MapConfig(max_concurrency=1)).get_results()
+    return sum(results)
 
 
 @durable_execution(name="async-order")
@@ -50,15 +62,23 @@ NEVER = CODE.replace('return {"stock": 7}', 'raise AssertionError("a body has ru
 )
 
 
+@pytest.fixture(scope="module")
+def store_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store file in which executions have ended."""
+    folder = tmp_path_factory.mktemp("stored")
+    (folder / "before.py").write_text(CODE)
+    functions = load_functions(str(folder / "before.py")).functions
+    with perdure.open(f"sqlite:///{folder}/perdure.db", functions) as app:
+        begun = {name: app.start(name, {"n": 2}, name="one") for name in functions}
+        for name, execution in begun.items():
+            assert execution.result(20) == (12 if name == "many" else "paid")
+    return folder / "perdure.db"
+
+
 @pytest.fixture
-def stored(cli: Cli) -> None:
-    """A store file in which executions have ended, and code whose bodies must not run."""
-    Path("before.py").write_text(CODE)
-    functions = load_functions("before.py").functions
-    with perdure.open("sqlite:///perdure.db", functions) as app:
-        for name in functions:
-            assert app.start(name, {"n": 2}, name="one").result(10) == "paid"
-    Path("before.py").unlink()
+def stored(cli: Cli, store_file: Path) -> None:
+    """That store file, and code whose bodies must not run."""
+    shutil.copy(store_file, "perdure.db")
     Path("orders.py").write_text(NEVER)
 
 
@@ -148,9 +168,10 @@ Prompted = Callable[..., str]
 def prompted(cli: Cli, stored: None, monkeypatch: pytest.MonkeyPatch) -> Prompted:
     """What is said when these lines are typed at the prompt."""
 
-    def prompt(*lines: str, arguments: tuple[str, ...] = ()) -> str:
+    def prompt(*lines: str, arguments: tuple[str, ...] = (), of: str = "order/one") -> str:
+        monkeypatch.delitem(sys.modules, "orders", raising=False)
         monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines) + "\n"))
-        return cli("debug", "order/one", "--pdb", *arguments).out
+        return cli("debug", of, "--pdb", *arguments).out
 
     return prompt
 
@@ -184,11 +205,35 @@ def test_the_prompt_steps_through_the_code_and_goes_on_with_what_is_recorded(pro
     assert 'it ends SUCCEEDED: "paid"' in said
 
 
+def test_the_prompt_is_in_a_branch_and_goes_on_to_the_end(prompted: Prompted, cli: Cli) -> None:
+    at = events_of(cli, "many/one")["StepStarted", "double"]
+    said = prompted(
+        "p item in (1, 2, 3)", "n", "p doubled == item * 2", "c", arguments=("--at", str(at)), of="many/one"
+    )
+    assert said.count("(perdure) True") == 2
+    assert "it ends SUCCEEDED: 12" in said
+
+
 def test_the_prompt_asks_what_if(prompted: Prompted) -> None:
     said = prompted('whatif reserve {"stock": 0}', "p stock", "c", arguments=("--at", "3"))
     assert "(perdure) {'stock': 0}" in said
     assert "it goes on differently" in said
     assert json.dumps("refund").strip('"') in said
+
+
+def test_a_body_runs_if_it_is_named_and_nothing_is_written(cli: Cli, prompted: Prompted) -> None:
+    before = Path("perdure.db").read_bytes()
+    Path("orders.py").write_text(
+        NEVER.replace('"nothing"', '"given back"').replace("return paid", "return [paid, stock]")
+    )
+    what_if = ("--at", "3", "--set", 'reserve={"stock": 0}')
+    assert "it goes on differently" in prompted("c", arguments=what_if)
+    Path("orders.py").write_text(Path("orders.py").read_text().replace('name="charge"', 'name="charge", id="charge"'))
+    Path("orders.py").write_text(Path("orders.py").read_text().replace('name="refund"', 'name="refund", id="refund"'))
+    assert "it would go on with STEP 'refund'" in prompted("c", arguments=what_if)
+    said = prompted("c", arguments=(*what_if, "--run", "refund"))
+    assert 'it ends SUCCEEDED: ["given back", {"stock": 0}]' in said
+    assert Path("perdure.db").read_bytes() == before
 
 
 def test_the_end_of_the_input_leaves(prompted: Prompted) -> None:

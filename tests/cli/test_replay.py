@@ -202,7 +202,9 @@ def test_what_can_not_be_replayed_is_said_in_a_line(cli: Cli, in_file: list[str]
         "broken.history.json is no history"
         in cli("replay", "orders.py", "--histories", "broken.history.json", code=2).err
     )
-    assert cli("replay", "orders.py", "--function", "nobody-has-it", "-o", "table").out == "nothing to replay\n"
+    nothing = cli("replay", "orders.py", "--function", "nobody-has-it", "-o", "table")
+    assert nothing.out == "nothing to replay\n"
+    assert "no stored execution of nobody-has-it was found: nothing has been tried" in nothing.err
 
 
 def test_an_execution_becomes_a_test(cli: Cli, place: list[str]) -> None:

@@ -1,9 +1,11 @@
 """Checkpoints over plain HTTP: the same as over boto3, and what a connection can do to them."""
 
+import gc
 import hashlib
 import json
 import socket
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -306,6 +308,18 @@ def test_connections_are_kept_and_replaced_when_the_server_has_closed_them() -> 
         found = [endpoint.request("GET", "/x", attempts=1).body for _ in range(4)]
         endpoint.close()
     assert (found, len(asked), paused) == ([b"1", b"2", b"3", b"4"], 4, [])
+
+
+def test_a_connection_that_is_in_use_when_its_endpoint_is_closed_is_not_kept() -> None:
+    with scripted([plain(b"1")], [plain(b"2")]) as (url, _):
+        endpoint = Endpoint(url)
+        endpoint.close()
+        assert [endpoint.request("GET", "/").body for _ in range(2)] == [b"1", b"2"]
+        del endpoint
+        with warnings.catch_warnings(record=True) as left_open:
+            warnings.simplefilter("always", ResourceWarning)
+            gc.collect()
+        assert not left_open
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,25 @@ def test_the_functions_of_a_module_are_served_and_what_they_say_is_shown(folder:
     assert "Traceback" not in text
 
 
+def test_a_handler_that_looks_at_the_clock_is_told_with_its_line(tmp_path: Path) -> None:
+    """Reported once, however often it is replayed."""
+    code = [
+        "import time",
+        "from perdure import durable_execution",
+        "@durable_execution(name='clock')",
+        "def handler(event, context):",
+        "    began = time.time()",
+        "    context.wait(1)",
+        "    return began",
+    ]
+    (tmp_path / "clock.py").write_text("\n".join(code))
+    with dev(tmp_path, "clock.py") as running:
+        invoked(running, "clock:$LATEST")
+        running.line("clock.py:5: NonDeterminismWarning: time.time was called at ")
+        assert running.end() == 0
+    assert running.text.count("NonDeterminismWarning") == 1
+
+
 def test_an_open_execution_goes_on_with_the_code_that_was_saved(folder: Path) -> None:
     with dev(folder, "orders.py") as running:
         arn = invoked(running, "order:$LATEST", {"item": "tea"}, InvocationType="Event", DurableExecutionName="one")[

@@ -66,7 +66,10 @@ class Faults:
         kinds: Sequence[str],
         given: Sequence[Sequence[Any]] | None,
         begins: Callable[[], None] = lambda: None,
+        *,
+        most: int | None = None,
     ) -> None:
+        self._most = NEVER if most is None else most
         self._rng = random.Random(seed ^ 0xFA017)
         self._rate = rate
         self._kinds = frozenset(kinds)
@@ -82,8 +85,10 @@ class Faults:
     def _more(self) -> None:
         if self._given is not None:
             self.next = self._given[self._at][0] if self._at < len(self._given) else NEVER
-        elif self._rate:
+        elif self._rate and len(self.struck) < self._most:
             self.next = self.point + 1 + int(self._rng.expovariate(self._rate))
+        else:
+            self.next = NEVER
 
     def strike(self, kinds: Sequence[str]) -> tuple[str, random.Random] | None:
         """The fault that strikes here, if one of `kinds` does, and the chance that is its own."""

@@ -1,5 +1,6 @@
 """The simulation in as many processes as there are cores, for as long as one is told."""
 
+import gc
 import multiprocessing
 import os
 import random
@@ -8,7 +9,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from simulation.plans import from_json, to_json
+from simulation.plans import Plan, from_json, to_json
 from simulation.running import SEEDS, FoundViolation, Summary, play, quiet, run_worlds
 from simulation.shrinking import Shrinker, kind_of, told
 
@@ -49,9 +50,8 @@ def main() -> int:
             _print_progress(parts, began)
         else:
             kind, text = content
-            if kind not in kinds:
-                kinds[kind] = text
-                print(text, flush=True)
+            kinds.setdefault(kind, text)
+            print(text if what == "found" else f"FOUND: {text}", flush=True)
             if given.first:
                 stop.set()
     whole = Summary(first_seed=first, jobs=given.jobs, wall_s=time.monotonic() - began)
@@ -88,29 +88,30 @@ def _work(job: int, jobs: int, first: int, seconds: float, no_shrink: bool, news
         try:
             run_worlds(left_s, next_seed, stride=jobs, told=progress, summary=summary, is_over=stop.is_set)
         except FoundViolation as found:
-            news.put((job, "found", _described(found, no_shrink=no_shrink)))
+            news.put((job, "seen", (kind_of(found.violation), str(found))))
+            if not no_shrink:
+                news.put((job, "found", _described(found)))
         done.add(summary)
         next_seed += (summary.seeds + 1) * jobs
     news.put((job, "done", done))
 
 
-def _described(found: FoundViolation, *, no_shrink: bool) -> tuple[str, str]:
+def _described(found: FoundViolation) -> tuple[str, str]:
     """What a violation is, and what there is to read: the seed, and a small plan that shows it."""
     kind = kind_of(found.violation)
-    lines = [f"FOUND: {found}"]
-    plan = found.plan
-    if not no_shrink:
-        with quiet():
-            plan = Shrinker(_breaks).shrink(plan)
+    lines = [f"FOUND, made smaller: {found}"]
+    with quiet():
+        plan = Shrinker(_breaks).shrink(found.plan)
     lines += [told(plan), "as a plan, for --plan and for the folder found:", to_json(plan)]
     return kind, "\n".join(lines)
 
 
-def _breaks(plan: Any) -> str | None:
+def _breaks(plan: Plan) -> tuple[str, Plan] | None:
+    gc.collect(0)
     try:
-        play(plan)
+        play(plan).close()
     except FoundViolation as found:
-        return kind_of(found.violation)
+        return kind_of(found.violation), found.plan
     return None
 
 

@@ -87,6 +87,7 @@ class Reading:
         """The commit with which the operation of a name was over; 0 while it is not."""
         self.parent: ParentLink | None = None
         self.status = ExecutionStatus.RUNNING
+        self.end_status = ExecutionStatus.RUNNING
         self.result: str | None = None
         self.error: Any = None
         self.ended_at = 0
@@ -156,7 +157,7 @@ class Reading:
         self.metered += 1
 
     def end(self, event: Any) -> None:
-        self.status = _ENDS[type(event)]
+        self.status = self.end_status = _ENDS[type(event)]
         self.ended_at = self.commit.number
         self.end_ms = self.commit.at_ms
         self.result = getattr(event, "result", None)
@@ -246,9 +247,11 @@ class Reading:
     def _check_lease(self, event: ev.InvocationCompleted) -> None:
         """Who takes an invocation over must have seen that its lease was over."""
         seen_ms = event.at_ms - self.slack_ms
-        until = [until_ms for at_ms, until_ms, epoch in self.leases if epoch == event.epoch and at_ms <= seen_ms]
-        if until and until[-1] > event.at_ms + self.slack_ms:
-            self._fail(event, f"its owner has the right to run until {until[-1]}")
+        given = [(at_ms, until_ms) for at_ms, until_ms, epoch in self.leases if epoch == event.epoch]
+        before = [until_ms for at_ms, until_ms in given if at_ms < seen_ms]
+        known = [*before[-1:], *(until_ms for at_ms, until_ms in given if seen_ms <= at_ms <= event.at_ms)]
+        if before and min(known) > event.at_ms + self.slack_ms:
+            self._fail(event, f"its owner has the right to run until {min(known)}")
 
     def accepted(self, event: ev.CheckpointAccepted) -> None:
         self._needs_right(event)

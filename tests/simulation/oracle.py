@@ -396,7 +396,7 @@ def _agree(outcome: tuple[str, Any] | None, child: Reading) -> bool:
     if outcome is None:
         return True
     status, result = outcome
-    return status == str(child.status) and (status != "SUCCEEDED" or result == child.result)
+    return status == str(child.end_status) and (status != "SUCCEEDED" or result == child.result)
 
 
 def _check_row(reading: Reading, row: ExecutionRow) -> None:
@@ -456,7 +456,7 @@ def _check_callbacks(facts: Facts, reading: Reading) -> None:
 
 
 def _check_end(facts: Facts, reading: Reading) -> None:
-    status, event = reading.status, facts.event
+    status, event = reading.end_status, facts.event
     if status is ExecutionStatus.SUCCEEDED:
         if event.get("raises"):
             raise Violation(f"{facts.execution} succeeded, and its handler raises")

@@ -21,7 +21,8 @@ class Planned(msgspec.Struct):
 
 
 class Plan(msgspec.Struct):
-    """A world. With `faults` (point, kind, number) these strike, else by chance: one in `1 / rate` points.
+    """A world. With `faults` (point, kind, number) these strike, else at a share of the points, `rate`, by chance; no
+    more than `faults_max`.
 
     Nodes share the store if it `is_shared`, and then have leases; else there is one node at a time. Workers that are
     remote number their requests and ask again.
@@ -37,6 +38,7 @@ class Plan(msgspec.Struct):
     rate: float = 0.0
     kinds: list[str] = msgspec.field(default_factory=lambda: list(KINDS))
     faults: list[tuple[int, str, int]] | None = None
+    faults_max: int | None = None
 
 
 RATES: Final = (0.0, 0.005, 0.005, 0.01, 0.02, 0.05)

@@ -131,6 +131,7 @@ def run_worlds(
                 world = play(plan_of((first + done.seeds * stride) % SEEDS))
                 counts.update(world.counts)
                 world.close()
+                del world
                 done.seeds += 1
                 gc.collect(0 if done.seeds % COLLECT_EACH else 2)
                 if told is not None and wall_s > next_told:

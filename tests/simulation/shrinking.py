@@ -6,6 +6,7 @@ kind of violation; played with its faults as they are, or with the same kinds by
 
 import random
 import re
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -15,11 +16,11 @@ from msgspec.structs import replace
 from simulation.plans import Plan, Planned
 from simulation.programs import Operation, Program
 
-TRIES: Final = 3
-"""Other seeds that a candidate is played with, where its faults no longer strike at the same points."""
+TRIES: Final = 5
+"""So often is a candidate played: as it is, then with other seeds, its faults moved or struck anew by chance."""
 
-Fails = Callable[[Plan], str | None]
-"""What a plan breaks, None if nothing."""
+Fails = Callable[[Plan], "tuple[str, Plan] | None"]
+"""What a plan breaks, and the plan with the faults that struck until then; None if it breaks nothing."""
 
 
 def kind_of(violation: BaseException) -> str:
@@ -29,17 +30,19 @@ def kind_of(violation: BaseException) -> str:
 
 
 class Shrinker:
-    """`fails` plays a plan. At most `plays_max` plans are played."""
+    """`fails` plays a plan. At most `plays_max` plans are played, for no longer than `seconds_max`."""
 
-    def __init__(self, fails: Fails, plays_max: int = 1_500) -> None:
+    def __init__(self, fails: Fails, plays_max: int = 1_500, seconds_max: float = 60.0) -> None:
         self._fails = fails
         self._left = plays_max
+        self._end_s = time.monotonic() + seconds_max
 
     def shrink(self, plan: Plan) -> Plan:
         """The smallest plan that was found. `plan` fails, with its faults written down."""
-        kind = self._fails(plan)
-        if kind is None:
+        failed = self._fails(plan)
+        if failed is None:
             return plan
+        kind, plan = failed
         found = True
         while found and self._left > 0:
             found = False
@@ -57,24 +60,30 @@ class Shrinker:
             if self._left <= 0:
                 return None
             self._left -= 1
-            played = candidate if number == 0 else _elsewhere(candidate, number)
-            if self._fails(played) == kind:
-                return played
+            if time.monotonic() > self._end_s:
+                self._left = 0
+            failed = self._fails(candidate if number == 0 else _elsewhere(candidate, number))
+            if failed is not None and failed[0] == kind:
+                return failed[1]
         return None
 
 
 def _elsewhere(plan: Plan, number: int) -> Plan:
-    """The same plan with another order of things, and its faults a little earlier."""
+    """The same plan with another order of things, and its faults moved, or struck by chance and no more than before."""
     rng = random.Random(plan.seed * 31 + number)
-    faults = [
-        (max(1, point - rng.randint(0, 2 + point // 3)), kind, rng.getrandbits(32))
-        for point, kind, _ in plan.faults or ()
-    ]
-    return replace(plan, seed=rng.getrandbits(32), faults=sorted(faults))
+    seed, faults = rng.getrandbits(32), plan.faults or []
+    if number % 2 and faults:
+        kinds = sorted({kind for _, kind, _ in faults})
+        return replace(plan, seed=seed, faults=None, kinds=kinds, rate=rng.choice([0.02, 0.1]), faults_max=len(faults))
+    moved = [(max(1, point - rng.randint(0, 2 + point // 3)), kind, rng.getrandbits(32)) for point, kind, _ in faults]
+    return replace(plan, seed=seed, faults=sorted(moved))
 
 
 def candidates(plan: Plan) -> Iterator[Plan]:
     """Smaller plans, those that leave out most first."""
+    if len(plan.programs) > 4:
+        for planned in plan.programs:
+            yield replace(plan, programs=[planned])
     for some in _without(plan.programs):
         if some:
             yield replace(plan, programs=some)

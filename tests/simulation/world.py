@@ -59,7 +59,7 @@ class World(Teller):
         self.now = T0
         self.slack_ms = 2 * plan.skew_ms
         self.commits = 0
-        self.faults = Faults(plan.seed, plan.rate, plan.kinds, plan.faults, self._trouble_begins)
+        self.faults = Faults(plan.seed, plan.rate, plan.kinds, plan.faults, self._trouble_begins, most=plan.faults_max)
         self.counts: dict[str, int] = {"invocations": 0, "calls": 0, "executions": 0, "deaths": 0}
         self.ids = SeededIds(plan.seed)
         self.is_remote = plan.is_remote

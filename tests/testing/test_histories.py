@@ -1,7 +1,6 @@
 """What is stored of an execution is enough for a replay: from the wire, from files, from a service."""
 
 import json
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,14 @@ from perdure.testing.histories import (
     facts_of,
     find_histories,
     fold_operations,
+    history_from,
     history_of,
     load_history,
     read_history,
     write_history,
 )
 from support.local import Local
-from support.programs import Journalist, interpreter, random_program
+from testing.stored import moments
 
 
 def on_the_wire(service: Service, execution_id: str) -> Any:
@@ -46,22 +46,12 @@ def essentials(operation: Operation) -> Operation:
     return operation
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(60))
 def test_the_operations_of_a_wire_history_are_those_of_the_service(seed: int) -> None:
-    rng = random.Random(seed)
-    program = durable_execution(name="program")(interpreter(Journalist()))
-    local = Local(program, functions={"plain": lambda _event, _context: "plain"}, seed=seed)
-    execution_id = local.start(random_program(rng))
-    for _ in range(60):
-        local.go_on(execution_id, until_s=rng.choice([0, 1, 40]))
+    for local, execution_id in moments(seed):
         known = local.service.operations(execution_id)
-        document = on_the_wire(local.service, execution_id)
-        folded = fold_operations(read_history(document).events)
+        folded = fold_operations(read_history(on_the_wire(local.service, execution_id)).events)
         assert list(map(essentials, folded)) == list(map(essentials, known))
-        if local.service.get(execution_id).end_ms is not None:
-            break
-        for callback in local.service.open_callbacks():
-            local.service.succeed_callback(callback.callback_id, "answered")
 
 
 @durable_execution
@@ -108,6 +98,19 @@ def test_the_facts_of_a_history_say_what_each_invocation_came_to() -> None:
     assert [operation.name for operation in facts.operations] == ["reserve", "cool-down"]
     said = [(each.number, each.status, each.replayed_operations, each.new_operations) for each in facts.invocations]
     assert said == [(1, "PENDING", 0, 2), (2, "SUCCEEDED", 2, 0)]
+
+
+def test_an_execution_that_ends_while_it_is_read_has_ended() -> None:
+    local = Local(order)
+    execution_id = local.start(7)
+    local.go_on(execution_id, until_s=0)
+
+    def events() -> list[Any]:
+        local.go_on(execution_id)
+        return list(local.service.all_events(execution_id))
+
+    history = history_from(lambda: local.service.get(execution_id), events)
+    assert (history.view.status, history.view.result) == (ExecutionStatus.SUCCEEDED, '"done with 7"')
 
 
 def test_what_the_aws_command_line_prints_is_understood(tmp_path: Path) -> None:

@@ -189,14 +189,15 @@ def test_names_of_deployed_functions_come_from_a_map(folder: Path, monkeypatch: 
 
 def test_real_time_can_be_had(folder: Path) -> None:
     (folder / "test_orders.py").write_text(
-        "import time\nfrom orders import order\n\n\n"
-        "def test_an_order(perdure_runner):\n"
-        "    begin = time.monotonic()\n"
-        "    perdure_runner(order).auto_callback('barista', 'black').run({'sku': 'tea'})\n"
-        "    assert time.monotonic() - begin >= 1\n"
+        "from orders import order\n\n\n"
+        "def test_an_order(perdure_runner, perdure_clock):\n"
+        "    assert perdure_clock.is_real\n"
+        "    assert perdure_runner(order).clock is perdure_clock\n\n\n"
+        "def test_another(perdure_runner):\n"
+        "    assert perdure_runner(order, skip_time=True).clock.is_real\n"
     )
-    assert "1 passed" in run_pytest(folder, "--perdure-real-time").output
-    assert "1 failed" in run_pytest(folder).output
+    assert "2 passed" in run_pytest(folder, "--perdure-real-time").output
+    assert "2 failed" in run_pytest(folder).output
 
 
 def test_the_clock_of_a_tests_runners_is_a_fixture(folder: Path) -> None:
@@ -279,3 +280,40 @@ def test_a_misspelt_environment_variable_is_warned_of(folder: Path) -> None:
     ran = run_pytest(folder, PERDURE_ENDPONT="http://127.0.0.1:1")
     assert "the environment variable PERDURE_ENDPONT is not read; did you mean PERDURE_ENDPOINT?" in ran.output
     assert "2 passed, 1 warning" in ran.output
+
+
+def test_each_execution_of_a_test_is_run_again_with_a_crash_at_every_point(folder: Path) -> None:
+    (folder / "counting.py").write_text(
+        "from perdure import durable_execution\n\n"
+        "bodies = 0\nkept = []\n\n\n"
+        "@durable_execution(name='steady')\n"
+        "def steady(event, context):\n"
+        "    def body(_):\n"
+        "        global bodies\n"
+        "        bodies += 1\n"
+        "        return event\n\n"
+        "    said = context.wait_for_callback(lambda *_: None, name='ask')\n"
+        "    return [context.step(body, name='a'), said]\n\n\n"
+        "@durable_execution(name='unsteady')\n"
+        "def unsteady(event, context):\n"
+        "    context.step(lambda _: kept.__setitem__(slice(None), ['a word']), name='keep')\n"
+        "    return context.step(lambda _: kept.pop() if kept else 'lost', name='take')\n"
+    )
+    (folder / "test_orders.py").write_text(
+        "import counting\n\n\n"
+        "def test_steady(perdure_runner):\n"
+        "    execution = perdure_runner(counting.steady).start(3)\n"
+        "    execution.callback('ask').succeed('yes')\n"
+        "    execution.result().assert_succeeded([3, 'yes'])\n"
+        "    assert counting.bodies == 1\n\n\n"
+        "def test_that_it_was_run_again():\n"
+        "    assert counting.bodies > 10\n\n\n"
+        "def test_unsteady(perdure_runner):\n"
+        "    perdure_runner(counting.unsteady).run().assert_succeeded()\n"
+    )
+    ran = run_pytest(folder, "--perdure-crash-everywhere")
+    assert "1 failed, 2 passed" in ran.output, ran.output
+    assert "crashes everywhere" in ran.output
+    assert "CrashCheckFailed" in ran.output
+    refused = run_pytest(folder, "--perdure-crash-everywhere", "--perdure-mode", "server")
+    assert "--perdure-crash-everywhere is for --perdure-mode local" in refused.output

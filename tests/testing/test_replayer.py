@@ -1,7 +1,7 @@
 """Stored histories against changed code: what goes on is accepted, and where code and record part is shown."""
 
+import asyncio
 import json
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,14 @@ from perdure import (
 )
 from perdure.exceptions import ValidationError
 from perdure.model.error import InvalidParameterValue
+from perdure.testing import LocalRunner
 from perdure.testing.facts import Facts
 from perdure.testing.histories import History, facts_of, history_of, write_history
 from perdure.testing.replaying.judging import Difference, Verdict
 from perdure.testing.replaying.replayer import IncompatibleError, Replayer, ReplayResult
 from perdure.testing.result import Result
 from support.local import Local
-from support.programs import Journalist, interpreter, random_program
+from testing.stored import PROGRAM, moments
 
 Handler = Callable[..., Any]
 
@@ -362,6 +363,42 @@ def test_branches_started_operations_and_large_results_are_replayed(concurrency:
     assert result.boundaries > 3
 
 
+@durable_execution(name="many")
+async def async_many(event: Any, context: AsyncDurableContext) -> Any:
+    async def one(child: AsyncDurableContext, item: int, _index: int) -> Any:
+        await child.step(lambda _: "x" * 200_000 if item == 0 else item, name="double")
+        await child.wait(5, name="rest")
+        return await child.step(lambda _: "y" * 200_000, name="large")
+
+    batch = await context.map([0, 1, 2], one, name="all", config=MapConfig(max_concurrency=event))
+    timer = context.wait(10, name="timer").start()
+    text, again = await asyncio.gather(
+        context.step(lambda _: "slow", name="slow"), context.step(lambda _: "again", name="again")
+    )
+    await timer
+    async with context.timeout(hours=2):
+        await context.wait_for_callback(submit, name="approval")
+    return len(batch.get_results()) + len(text) + len(again)
+
+
+async def submit(_callback_id: str) -> None:
+    """Nobody is told."""
+
+
+@pytest.mark.parametrize("concurrency", [None, 1, 2])
+def test_tasks_of_handlers_on_a_loop_are_replayed_from_every_boundary(concurrency: int | None) -> None:
+    with LocalRunner(async_many) as runner:
+        execution = runner.start(concurrency)
+        execution.callback("approval").wait()
+        open_one = execution.so_far()
+        execution.callback("approval").succeed("yes")
+        ended = execution.result().assert_succeeded()
+    for result in (open_one, ended):
+        replayed_one = Replayer(async_many).replay(result)
+        told = (replayed_one.verdict, str(replayed_one.divergence), list(replayed_one.warnings))
+        assert told == (Verdict.COMPATIBLE, "None", [])
+
+
 def test_a_divergence_within_a_branch_has_its_path_and_line() -> None:
     def batch(name: str) -> Handler:
         def one(child: DurableContext, item: int, _index: int) -> Any:
@@ -457,18 +494,9 @@ def test_what_is_no_durable_function_is_refused() -> None:
         Replayer(same).replay({})
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", [*range(60), 97, 346])
 def test_any_program_is_compatible_with_its_own_history_wherever_it_stands(seed: int) -> None:
     """[T62]"""
-    rng = random.Random(seed)
-    program = durable_execution(name="program")(interpreter(Journalist()))
-    local = Local(program, functions={"plain": lambda _event, _context: "plain"}, seed=seed)
-    execution_id = local.start(random_program(rng))
-    for _ in range(60):
-        local.go_on(execution_id, until_s=rng.choice([0, 1, 40]))
-        result = Replayer(program).replay(history_of(local.service, execution_id))
+    for local, execution_id in moments(seed):
+        result = Replayer(PROGRAM).replay(history_of(local.service, execution_id))
         assert (result.verdict, str(result.divergence), list(result.warnings)) == (Verdict.COMPATIBLE, "None", [])
-        if local.service.get(execution_id).end_ms is not None:
-            break
-        for callback in local.service.open_callbacks():
-            local.service.succeed_callback(callback.callback_id, "answered")

@@ -243,3 +243,47 @@ def test_the_official_runner_runs_at_a_server_if_that_is_the_mode() -> None:
         result = runner.wait_for_result(arn)
     assert result.result == '"yes"'
     assert ":us-west-2:123456789012:function:test-function:" in result.arn
+
+
+def test_an_execution_at_a_server_is_forked() -> None:
+    ran: list[str] = []
+
+    @durable_execution(name="forked")
+    def forked(event: Any, context: DurableContext) -> str:
+        first = context.step(lambda _: ran.append("a") or "one", name="a")
+        return first + context.step(lambda _: ran.append("b") or "two", name="b")
+
+    with ServerRunner(forked) as runner:
+        runner.run()
+        again = runner.executions[0].fork(at="b").result()
+    assert (again.result, ran) == ("onetwo", ["a", "b", "b"])
+
+
+def test_a_handler_that_leaves_is_a_crash_at_a_server_too() -> None:
+    """[T10]"""
+
+    @durable_execution(name="leaving")
+    def leaving(event: Any, context: DurableContext) -> None:
+        def body() -> None:
+            raise SystemExit(3)
+
+        context.step(body, name="leave")
+
+    with ServerRunner(leaving) as runner:
+        result = runner.run()
+    assert result.status == "FAILED"
+    assert [each.status for each in result.invocations] == ["CRASHED"] * 5
+
+
+def test_an_execution_whose_body_is_stuck_times_out_when_its_modelled_time_is_over() -> None:
+    """[T10]"""
+    goes_on = threading.Event()
+
+    @durable_execution(name="stuck")
+    def stuck(event: Any, context: DurableContext) -> None:
+        context.step(lambda _: goes_on.wait(20), name="hang")
+
+    with ServerRunner(stuck) as runner:
+        result = runner.run(execution_timeout=1)
+        goes_on.set()
+    assert (result.execution_status, result.duration) == ("TIMED_OUT", timedelta(seconds=1))

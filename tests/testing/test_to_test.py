@@ -143,7 +143,8 @@ def answer(execution: Any) -> None:
 def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    monkeypatch.delitem(sys.modules, "shop", raising=False)
+    monkeypatch.setitem(sys.modules, "shop", ModuleType("shop"))  # what is there afterwards goes with the test
+    del sys.modules["shop"]
     Path("shop.py").write_text(CODE)
     return load_functions("shop.py").functions
 

@@ -17,7 +17,7 @@ from perdure.cli.running import handlers_of, quiet_stdout
 from perdure.cli.settings import Command, Settings, settings
 from perdure.exceptions import ValidationError
 from perdure.execution import definition_of
-from perdure.sdk.invocation import Definition
+from perdure.sdk.invocation import Definition, InvocationStatus
 from perdure.testing.exceptions import DurableFunctionsTestError
 from perdure.testing.histories import History
 from perdure.testing.replaying.asking import Rerun
@@ -36,17 +36,24 @@ CHARS_MAX: Final = 200
 @click.option(
     "--set", "overrides", multiple=True, metavar="PATH=JSON", help="What if this operation had returned that?"
 )
+@click.option("--run", "names", multiple=True, metavar="STEP", help="Run this step's body, where it has no result.")
 @click.option(
     "--pdb/--no-pdb", "has_prompt", default=None, help="A prompt in the frame; or what is there, and the end."
 )
 def debug(
-    execution: str, event_id: int | None, handler: str | None, overrides: tuple[str, ...], has_prompt: bool | None
+    execution: str,
+    event_id: int | None,
+    handler: str | None,
+    overrides: tuple[str, ...],
+    names: tuple[str, ...],
+    has_prompt: bool | None,
 ) -> int:
     """Replay an execution here up to an event, with its stored results, and stop in the handler's frame.
 
-    No body runs, and nothing is written to the store or the server. In the prompt, beside those of pdb: `forward` and
-    `backward` go to the next or the last operation, `goto EVENT` to any event, `ops` lists the operations so far,
-    `whatif PATH JSON` replays with another result. EXECUTION may be a file that `perdure execution export` has written.
+    No body runs, but those that --run names, and nothing is written to the store or the server. In the prompt, beside
+    the commands of pdb: `forward` and `backward` go to the next or the last operation, `goto EVENT` to any event, `ops`
+    lists the operations so far, `whatif PATH JSON` replays with another result. EXECUTION may be a file that `perdure
+    execution export` has written.
     """
     options = settings()
     history = history_at(options, execution)
@@ -56,6 +63,7 @@ def debug(
         if not sign:
             raise click.BadParameter(f"{given!r} is not PATH=JSON", param_hint="--set")
         _override(machine, path, value)
+    machine.runs.update(names)
     at = event_id if event_id is not None else machine.last
     machine.event(at)
     if has_prompt is None:
@@ -199,21 +207,26 @@ def _prompted(options: Settings, machine: TimeMachine, event_id: int) -> int:
         if not session.was_asked and session.stop is not None:
             click.echo(_text(machine, session.stop))
         if run is not None:
-            _say_how_it_went_on(run)
+            _say_how_it_went_on(machine, run)
         at = session.wanted
     return Exit.OK
 
 
-def _say_how_it_went_on(run: Rerun) -> None:
+def _say_how_it_went_on(machine: TimeMachine, run: Rerun) -> None:
+    """What the code came to after the prompt was left, with what is recorded after that event."""
     if run.divergence is not None:
         click.echo(f"it goes on differently: {run.divergence}")
-    new = [asked for asked in run.asked.values() if asked.record is None]
+    recorded = {operation.id for operation in machine.operations()}
+    new = [asked for asked in run.asked.values() if asked.record is None and asked.name not in machine.runs]
     for asked in new:
-        click.echo(f"it would go on with {asked.type} '{asked.name or ''}' at {asked.where}; bodies do not run here")
-    if run.answer is not None and not new:
-        click.echo(
-            f"it ends {run.answer.status}: {one_line(run.answer.result or str(run.answer.error or ''), CHARS_MAX)}"
-        )
+        if asked.place not in recorded:
+            click.echo(
+                f"it would go on with {asked.type} '{asked.name or ''}' at {asked.where}; bodies do not run here"
+            )
+    if any(asked.place in recorded for asked in new):
+        click.echo("what ran beside it stays where it was at that event")
+    if run.answer is not None and run.answer.status is not InvocationStatus.PENDING:
+        click.echo(f"it ends {run.answer.status}: {one_line(run.answer.result or str(run.answer.error), CHARS_MAX)}")
 
 
 class _Session:

@@ -13,7 +13,7 @@ from perdure.cli.output import dumps
 from perdure.cli.running import handlers_of, quiet_stdout
 from perdure.cli.settings import Command, Settings, settings
 from perdure.cli.source import find_durable
-from perdure.testing.histories import History, load_history, write_history
+from perdure.testing.histories import History, history_from, load_history, write_history
 from perdure.testing.redaction import redact as redacted
 
 
@@ -103,8 +103,7 @@ def named_handler(reference: str, function: str) -> tuple[str, str]:
 def stored_history(desk: Desk, execution: str) -> History:
     """The history of the execution that is meant, with its data."""
     found = find_execution(desk, execution)
-    view = desk.get(found)
-    return History(view, tuple(desk.events(found)), view.arn)
+    return history_from(lambda: desk.get(found), lambda: desk.events(found))
 
 
 def write_text(file: str, text: str) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -20,9 +21,9 @@ from perdure.client.client import Client
 from perdure.client.errors import ApiError
 from perdure.execution import definition_of
 from perdure.model.execution import ENDED, OPEN, ExecutionStatus
-from perdure.model.ids import LATEST
+from perdure.model.ids import LATEST, ExecutionArn
 from perdure.store.protocol import PAGE_MAX, Query
-from perdure.testing.histories import UNKNOWN, History, find_histories
+from perdure.testing.histories import UNKNOWN, History, find_histories, history_from
 from perdure.testing.replaying.judging import Verdict
 from perdure.testing.replaying.replayer import Replayer, ReplayResult, ReplaySummary, load_all
 from perdure.testing.replaying.reports import junit, result_document, summary_document
@@ -59,6 +60,7 @@ STYLES: Final = {
 )
 @click.option("--limit", type=click.IntRange(min=1), help=f"At most so many of each status; {LIMIT} of those ended.")
 @click.option("--since", type=Moment(), help="Started after: 30m, 2h, 7d, or a time.")
+@click.option("--version", metavar="N", help="Only executions of this version, as it is in their ARNs.")
 @click.option("--all", "is_all", is_flag=True, help="Every history, also those whose operations are like another's.")
 @click.option("--allow-new", is_flag=True, help="Let code pass that needs a new operation before it can be judged.")
 @click.option("--json-report", metavar="FILE", type=click.Path(path_type=Path), help="Write the results as JSON.")
@@ -71,6 +73,7 @@ def replay(
     statuses: tuple[str, ...],
     limit: int | None,
     since: int | None,
+    version: str | None,
     is_all: bool,
     allow_new: bool,
     json_report: Path | None,
@@ -79,8 +82,9 @@ def replay(
     """Try code on stored executions, without running a step, and say where it would not go on.
 
     Without --histories these are executions of the store or the server that other commands work on: all open ones, and
-    of the ended ones the last of each status, one for each sequence of operations. Nothing is written there. The exit
-    code is 8 if an execution can't go on with the code.
+    of the ended ones the last of each status, one for each sequence of operations. Open executions of a published
+    version are left out: they end on its code. Nothing is written there. The exit code is 8 if an execution can't go on
+    with the code.
     """
     options = settings()
     if from_endpoint and (options.store or folders):
@@ -92,14 +96,17 @@ def replay(
         replayer = Replayer(next(iter(handlers.values())) if len(handlers) == 1 else handlers)
         progress = _Progress(options)
         if folders:
-            histories = _from_files(folders, names, wanted, since)
+            histories = _from_files(folders, names, wanted, since, version)
             summary = replayer.replay_many(histories, is_distinct=not is_all, told=progress.told)
         else:
             with opened(_at_server(options) if from_endpoint else options) as desk:
-                histories = _population(desk, names, wanted, limit, since)
+                histories = _population(desk, names, wanted, limit, since, version)
                 summary = replayer.replay_many(histories, is_distinct=not is_all, told=progress.told)
         progress.end()
     _report(options, summary, json_report, junit_file)
+    if not summary and not options.is_quiet:
+        click.echo(f"no stored execution of {' or '.join(names)} was found: nothing has been tried", err=True)
+        click.echo("executions of another function are tried with --function NAME", err=True)
     is_good = all(result.is_compatible or (allow_new and _is_new(result)) for result in summary)
     return Exit.OK if is_good else Exit.DIVERGED
 
@@ -131,7 +138,11 @@ def _at_server(options: Settings) -> Settings:
 
 
 def _from_files(
-    folders: Iterable[Path], names: list[str], statuses: tuple[ExecutionStatus, ...], since: int | None
+    folders: Iterable[Path],
+    names: list[str],
+    statuses: tuple[ExecutionStatus, ...],
+    since: int | None,
+    version: str | None,
 ) -> Iterator[History]:
     """The histories in these files and folders that are of the functions; of any, if their function is not known."""
     paths = [path for folder in folders for path in find_histories(folder)]
@@ -148,9 +159,10 @@ def _from_files(
         view = history.view
         if view.function not in (*names, UNKNOWN):
             others.add(view.function)
-        elif (not statuses or view.status in statuses) and (since is None or view.start_ms >= since):
+        elif version in (None, view.version) and (since is None or view.start_ms >= since):
             is_any = True
-            yield history
+            if not statuses or view.status in statuses:
+                yield history
     if others and not is_any:
         raise CliError(
             f"no history is of {', '.join(names)}; there are histories of {', '.join(sorted(others))}",
@@ -161,22 +173,31 @@ def _from_files(
 
 
 def _population(
-    desk: Desk, names: list[str], statuses: tuple[ExecutionStatus, ...], limit: int | None, since: int | None
+    desk: Desk,
+    names: list[str],
+    statuses: tuple[ExecutionStatus, ...] = (),
+    limit: int | None = None,
+    since: int | None = None,
+    version: str | None = None,
 ) -> Iterator[History]:
     """Open executions, then those that have ended, the newest first."""
     chosen = statuses or tuple(sorted(ExecutionStatus, key=lambda status: status in ENDED))
     for name in names:
         for status in chosen:
             most = limit if limit is not None else LIMIT if status in ENDED else None
-            for execution in islice(_executions(desk, name, status, most, since), most):
-                view = desk.get(execution)
-                yield History(view, tuple(desk.events(execution)), view.arn)
+            found = (
+                execution
+                for execution, of_version in _executions(desk, name, status, most, since)
+                if of_version == version or (version is None and (status in ENDED or of_version == LATEST))
+            )
+            for execution in islice(found, most):
+                yield history_from(partial(desk.get, execution), partial(desk.events, execution))
 
 
 def _executions(
     desk: Desk, function: str, status: ExecutionStatus, most: int | None, since: int | None
-) -> Iterator[str]:
-    """The ARNs, or ids, of a function's executions; a server that has only AWS's operations is asked by those."""
+) -> Iterator[tuple[str, str]]:
+    """A function's executions and their versions; a server that has only AWS's operations is asked by those."""
     query = Query(
         now_ms=desk.now_ms(),
         function=function,
@@ -186,12 +207,13 @@ def _executions(
     )
     try:
         for row in desk.rows(query):
-            yield row.execution_id
+            yield row.execution_id, row.version
     except ApiError as error:
         listed = getattr(desk, "executions_of", None)
         if error.status not in (403, 404) or listed is None:
             raise
-        yield from listed(function, status, since)
+        for arn in listed(function, status, since):
+            yield arn, ExecutionArn.parse(arn).version
 
 
 def check_open(client: Client, function: str, reference: str) -> None:
@@ -203,8 +225,7 @@ def check_open(client: Client, function: str, reference: str) -> None:
 
     with quiet_stdout():
         (handler,) = _durable(reference).values()
-        found = _population(ServerDesk(client), [function], OPEN, None, None)
-        summary = Replayer(handler).replay_many(history for history in found if history.view.version == LATEST)
+        summary = Replayer(handler).replay_many(_population(ServerDesk(client), [function], OPEN))
     bad = summary.incompatible
     if bad:
         first = bad[0].divergence

@@ -28,7 +28,7 @@ def typed_serdes_for(function: Callable[..., Any]) -> "SerDes[Any] | None":
     `function` may be a coroutine function, a method, a partial, a callable object, a class, or what a decorator made.
     The annotation is believed, not enforced: a function that returns something else is none the worse for it.
     """
-    if type(function) is MethodType:
+    if isinstance(function, MethodType):
         function = function.__func__  # a method is made anew whenever it is asked for
     if type(function) is FunctionType and not function.__dict__ and _says_nothing(function, "return"):
         return None

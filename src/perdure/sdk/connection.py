@@ -4,6 +4,7 @@ Measured for a checkpoint with one update, the processor time of all that the cl
 standard library's http.client, which reads headers as those of e-mails, 590 µs with boto3. Signing adds 25 µs.
 """
 
+import contextlib
 import os
 import random
 import socket
@@ -87,6 +88,7 @@ class Endpoint:
         self._ca_file = ca_file
         self._pause = pause
         self._kept: deque[_Line] = deque()
+        self._is_closed = False
         self._pid = os.getpid()
         self._tls: ssl.SSLContext | None = None  # ssl is loaded by those who need it
         self._common = f"Host: {self._host}\r\nUser-Agent: perdure/{__version__}\r\n"
@@ -123,9 +125,11 @@ class Endpoint:
         raise AssertionError("the last attempt has returned or raised")
 
     def close(self) -> None:
-        """Close the connections that nobody uses now."""
-        while self._kept:
-            self._kept.pop().close()
+        """Close the connections that nobody uses now, and those that are used as soon as they are not any more."""
+        self._is_closed = True
+        with contextlib.suppress(IndexError):  # another thread may take the last one
+            while self._kept:
+                self._kept.pop().close()
 
     def _once(self, message: bytes, read_s: float) -> Reply:
         """One request; on a new connection if the kept one has been closed by the server meanwhile."""
@@ -147,6 +151,8 @@ class Endpoint:
         if line.may_be_kept:
             line.used_s = time.monotonic()
             self._kept.append(line)
+            if self._is_closed:
+                self.close()
         else:
             line.close()
         return reply

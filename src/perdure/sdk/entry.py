@@ -60,6 +60,10 @@ def invoke(
     Without `client`, and if the event brings none, boto3's Lambda client of this process is used, once something is to
     be sent. Raises ExecutionError if `event` is not that of a durable execution, and what `run_invocation` raises.
     """
+    run_here = getattr(event, "run_here", None)
+    if run_here is not None:  # a test runs the function in an invocation of its own
+        answer_here: dict[str, Any] = run_here(definition)
+        return answer_here
     given = read_event(definition, event)
     chosen = given.client or client
     remote = RemoteClient(_shared_link if chosen is None else lambda: link_to(chosen), given.arn, given.token)

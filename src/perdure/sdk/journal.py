@@ -113,6 +113,10 @@ class Journal:
         if last is None or (last.end_ms or last.start_ms) < record.end_ms:
             scope.last_id = place
 
+    def goes_on(self, scope: Scope) -> bool:
+        """Whether the next operation of a context is recorded: the code was past this point before."""
+        return scope.is_replaying and self._is_recorded_from(operation_id(scope.prefix, scope.counter + 1))
+
     def begins(self, place: str) -> bool:
         """Whether the first operation of the context at this place is recorded."""
         return self._is_recorded_from(operation_id(place, 1))

@@ -52,7 +52,7 @@ def _decided(session: Session, scope: Scope, kind: str, name: str, *, old: int, 
     record = session.journal.records.get(marker)
     if record is not None and record.status is OperationStatus.SUCCEEDED:
         decision = int(record.result or new)
-    elif record is None and scope.is_replaying:
+    elif record is None and session.journal.goes_on(scope):
         decision = old
     else:
         decision = new

@@ -164,10 +164,14 @@ class Whose(Word):
     PYTHON = "python"
     QUIET = "quiet"
     LOOP = "loop"
+    SDK = "sdk"
     OWN = "own"
 
 
 _OWN: Final = str(Path(__file__).parent.parent) + os.sep
+_OUTER: Final = tuple(f"{_OWN}{name}{os.sep}" for name in ("cli", "testing", "worker", "server", "runtimes"))
+"""What may stand between a handler and the SDK that calls it."""
+
 _PYTHON: Final = str(Path(os.__file__).parent) + os.sep
 _LIBRARIES: Final = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 _QUIET: Final = frozenset(
@@ -201,7 +205,7 @@ def _whose(file: str, roots: tuple[str, ...]) -> Whose:
     if roots and file.startswith(roots):
         return Whose.AUTHOR
     if file.startswith(_OWN):
-        return Whose.OWN
+        return Whose.OWN if file.startswith(_OUTER) else Whose.SDK
     if file.startswith("<frozen"):
         return Whose.QUIET
     if file.startswith("<"):
@@ -295,11 +299,11 @@ class Ground:
         """The line of the author's that asked for it, in a handler or a branch; None if it is somebody else's doing."""
         while frame is not None and (whose := self._whose(frame.f_code)) is not Whose.AUTHOR:
             is_far = kind is not Kind.WORLD and frame.f_code.co_filename[0] != "<"
-            if is_far or whose in (Whose.QUIET, Whose.LOOP, Whose.OWN):
+            if is_far or whose in (Whose.QUIET, Whose.LOOP, Whose.OWN, Whose.SDK):
                 return None
             frame = frame.f_back
         author = frame
-        while frame is not None and (whose := self._whose(frame.f_code)) is not Whose.OWN:
+        while frame is not None and (whose := self._whose(frame.f_code)) is not Whose.SDK:
             if whose is Whose.QUIET:
                 return None
             frame = frame.f_back

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from perdure.testing.crashing.check import check_crashes as check_crashes
     from perdure.testing.crashing.effects import Effects as Effects
     from perdure.testing.crashing.report import CrashCheckFailed as CrashCheckFailed, CrashReport as CrashReport
+    from perdure.testing.determinism import (
+        NotDeterministic as NotDeterministic,
+        assert_deterministic as assert_deterministic,
+    )
     from perdure.testing.driving import ProcessDied as ProcessDied
     from perdure.testing.environment import UnknownVariableWarning as UnknownVariableWarning
     from perdure.testing.exceptions import (
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     )
     from perdure.testing.facts import Facts as Facts, InvocationRecord as InvocationRecord
     from perdure.testing.faults import Fault as Fault
+    from perdure.testing.fuzzing import ScheduleDependent as ScheduleDependent, fuzz_schedules as fuzz_schedules
     from perdure.testing.handles import CallbackHandle as CallbackHandle, Execution as Execution
     from perdure.testing.histories import History as History, load_history as load_history
     from perdure.testing.local_runner import Invoked as Invoked, LocalRunner as LocalRunner
@@ -125,7 +130,9 @@ _HOMES: Final = {
     "perdure.testing.result": ("DurableFunctionTestResult", "Invocation", "Result"),
     "perdure.testing.server": ("ServerRunner",),
     "perdure.testing.asynchronous": ("AsyncLocalRunner",),
+    "perdure.testing.determinism": ("NotDeterministic", "assert_deterministic"),
     "perdure.testing.driving": ("ProcessDied",),
+    "perdure.testing.fuzzing": ("ScheduleDependent", "fuzz_schedules"),
     "perdure.testing.faults": ("Fault",),
     "perdure.testing.local_runner": ("Invoked", "LocalRunner"),
     "perdure.testing.mocks": ("Mock",),

@@ -5,11 +5,11 @@ Each assertion gives the result back, so that they can be said one after another
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
 
-from perdure.exceptions import qualified_name
+from perdure.exceptions import ValidationError, qualified_name
 from perdure.lambda_service import OperationType
 from perdure.model.execution import ExecutionStatus
 from perdure.testing.tree import human
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from perdure.testing.exceptions import RecordedError
     from perdure.testing.metering import Metering
     from perdure.testing.operations import Operation
-    from perdure.testing.result import Invocation
+    from perdure.testing.result import Invocation, Result
+
+ErrorClass = type[BaseException]
 
 Outline = Sequence["str | Outline"]
 """Names in order; a list after a name has the names within it: `["validate", "order", ["charge", "ship"]]`."""
@@ -55,6 +57,9 @@ class Assertions:
         def ops(self, glob: str) -> list[Operation]: ...
         def tree(self) -> str: ...
 
+    handler: "Callable[..., Any] | None" = None
+    """The function that was run, where it is known."""
+
     # --- how it ended --------------------------------------------------------------------------------------------
 
     def assert_succeeded(self, result: Any = ANY_RESULT) -> Self:
@@ -70,7 +75,7 @@ class Assertions:
 
     def assert_failed(
         self,
-        type: "str | builtins_type | None" = None,  # noqa: A002 - as the specification has it
+        type: "str | ErrorClass | None" = None,  # noqa: A002 - as the specification has it
         match: str | None = None,
     ) -> Self:
         """It FAILED; with an error of this type (a class, a name, or a qualified name) and a message in which the
@@ -151,6 +156,19 @@ class Assertions:
         """At most this many operations, as they are counted: retries and polls are among them."""
         return self._assert_at_most(n, self.metering.operations, "operations, retries and polls included")
 
+    def assert_deterministic(self, handler: "Callable[..., Any] | None" = None) -> Self:
+        """What is recorded, replayed with another clock, other random numbers and another order of sets, is asked for.
+
+        No body runs. Results of local runners know their handler; others need it. Raises NotDeterministic.
+        """
+        from perdure.testing.determinism import check_replay
+
+        found = handler or self.handler
+        if found is None:
+            raise ValidationError("this result does not know its handler: assert_deterministic(handler)")
+        check_replay(found, cast("Result", self))
+        return self
+
     def assert_max_bytes(self, n: int) -> Self:
         """At most this many bytes of payloads and errors were written."""
         return self._assert_at_most(n, self.metering.written_bytes, "bytes written")
@@ -179,9 +197,6 @@ class Assertions:
         if expected is not None and actual is not None:
             parts.append(diff(expected, actual))
         raise AssertionError("\n\n".join([*parts, self.tree()]))
-
-
-builtins_type = type[BaseException]
 
 
 def diff(expected: str, actual: str) -> str:
@@ -224,7 +239,7 @@ def _counted(names: Iterable[str]) -> Iterator[tuple[str, int]]:
         seen[name] += 1
 
 
-def _is_of_type(error: "RecordedError | None", wanted: "str | builtins_type") -> bool:
+def _is_of_type(error: "RecordedError | None", wanted: "str | ErrorClass") -> bool:
     from perdure.exceptions import is_recorded_as
     from perdure.testing.exceptions import class_named
 

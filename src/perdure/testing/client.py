@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from perdure.engine import commands as cmd
 from perdure.model.error import ErrorObject, ServiceError
 from perdure.model.function import target_of
-from perdure.model.operation import OperationUpdate
+from perdure.model.operation import Operation, OperationUpdate
 from perdure.sdk.client import Answer
 from perdure.service.invocation import Invocation
 from perdure.testing.driving import ProcessDied
@@ -50,6 +50,10 @@ class LocalClient(InProcessClient):
             token = f"{self.invocation.epoch}-{self.number}"
             return self.script.checkpoint(updates, self.number, self._send, token)
         return super().checkpoint(updates)
+
+    def recorded(self) -> Sequence[Operation]:
+        """The operations of the execution as they are on disk."""
+        return self._service.operations(self.invocation.execution_id)
 
     def _send(self, updates: Sequence[OperationUpdate], client_token: str, *, is_first: bool = False) -> Answer:
         """Send updates as a client does that can send them again; `is_first`: it will."""

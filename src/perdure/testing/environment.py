@@ -1,6 +1,5 @@
 """Which environment variables Perdure reads: one that it does not read is most often misspelt, and is to be noticed."""
 
-import difflib
 import warnings
 from collections.abc import Mapping
 from typing import Final
@@ -35,14 +34,15 @@ _warned_of: set[str] = set()
 def warn_of_unknown(environ: Mapping[str, str]) -> None:
     """Warn of variables that nobody reads, of each once in a process."""
     for name in environ:
-        if name in _warned_of:
-            continue
-        if name.startswith(PREFIX) and name not in KNOWN:
-            near = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.8)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(KNOWN))}"
-        elif name in UNREAD:
-            hint = UNREAD[name]
-        else:
-            continue
-        _warned_of.add(name)
-        warnings.warn(f"the environment variable {name} is not read; {hint}", UnknownVariableWarning, stacklevel=3)
+        is_unknown = name.startswith(PREFIX) and name not in KNOWN
+        if (is_unknown or name in UNREAD) and name not in _warned_of:
+            _warned_of.add(name)
+            text = f"the environment variable {name} is not read; {UNREAD.get(name) or _hint(name)}"
+            warnings.warn(text, UnknownVariableWarning, stacklevel=4)
+
+
+def _hint(name: str) -> str:
+    import difflib  # for those who have misspelt one
+
+    near = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.8)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(KNOWN))}"

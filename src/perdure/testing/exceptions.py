@@ -75,7 +75,7 @@ def not_found(what: str, wanted: str, names: Iterable[str], *, paths: Sequence[s
         hint = f"did you mean {' or '.join(map(repr, near))}? There are: {_listed(known)}"
     else:
         hint = f"there are: {_listed(known)}" if known else "there are none"
-    return OperationNotFound(f"no {what} {wanted!r}; {hint}")
+    return OperationNotFound(f"{what} {wanted!r} not found; {hint}")
 
 
 def _listed(names: Sequence[str]) -> str:

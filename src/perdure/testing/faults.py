@@ -6,13 +6,14 @@ from typing import Any, Final, Literal
 
 from perdure.engine import commands as cmd
 from perdure.exceptions import CheckpointError, DurableApiErrorCategory
-from perdure.model.operation import Operation, OperationUpdate
+from perdure.model.operation import Operation, OperationAction, OperationUpdate
 from perdure.sdk.client import Answer
 from perdure.testing.driving import Places, ProcessDied
 from perdure.testing.mocks import Mock
 
 Lost = Literal["answer", "request"]
 
+_ENDS: Final = frozenset({OperationAction.SUCCEED, OperationAction.FAIL, OperationAction.RETRY})
 _THROTTLED: Final = "TooManyRequestsException"
 
 
@@ -39,10 +40,11 @@ class Plan:
         self.mocks: list[Mock] = []
         self.faults: list[Fault] = []
         self.delay_s = 0.0
+        self.is_always_replaying = False
         self._lock = threading.Lock()
 
     def __bool__(self) -> bool:
-        return bool(self.mocks or self.faults)
+        return bool(self.mocks or self.faults or self.is_always_replaying)
 
     def take(self, kind: str, is_meant: Callable[[Fault], bool]) -> Fault | None:
         """The fault of this kind that happens now; it is to happen once less."""
@@ -127,6 +129,8 @@ class Script:
     ) -> Answer:
         """A checkpoint with what befalls it; `send` sends it, `number` counts those with updates, from 1."""
         plan = self._plan
+        if plan.is_always_replaying and any(update.action in _ENDS for update in updates):
+            self._client.is_closing = True  # the worker hands the invocation back, and gets the next one
         if plan.take("crash", lambda fault: fault.at_checkpoint == number) is not None:
             self._client.die(f"crash at checkpoint {number}")
         if plan.take("throttle", lambda _: True) is not None:

@@ -7,7 +7,7 @@ alone, or both in one object.
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -67,8 +67,16 @@ class Archive(Protocol):
 
 def history_of(archive: Archive, execution_id: str) -> History:
     """The history of an execution that a service has, with its data."""
-    view = archive.get(execution_id)
-    return History(view, tuple(archive.all_events(execution_id)), view.arn)
+    return history_from(lambda: archive.get(execution_id), lambda: archive.all_events(execution_id))
+
+
+def history_from(get: Callable[[], ExecutionView], events: Callable[[], Iterable[HistoryEvent]]) -> History:
+    """The history that is read by these two calls. The execution may go on between them."""
+    view = get()
+    found = tuple(events())
+    if view.end_ms is None and any(type(shown.event) in _ENDS for shown in found):
+        view = get()
+    return History(view, found, view.arn)
 
 
 def read_history(document: Any, source: str = "the history") -> History:

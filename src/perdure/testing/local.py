@@ -36,7 +36,7 @@ from perdure.testing.functions import Functions
 from perdure.testing.logs import Logs, listened
 from perdure.testing.pace import FOREVER_MS, Pace
 from perdure.testing.waiting import invocations_of
-from perdure.worker.threads import ThreadWorker
+from perdure.worker.threads import THREADS, ThreadWorker
 
 if TYPE_CHECKING:
     from perdure.model.event import HistoryEvent
@@ -76,7 +76,8 @@ class LocalBackend:
         self._handlers: dict[str, Handler] = {}
         self._logs = Logs(list)
         self._unsent = Unsent()
-        self._worker = ThreadWorker({}, driver_of=self._driver, loop_driver_of=self._loop_driver)
+        threads = THREADS if driver_of is None else 1  # what is scheduled by a seed is not scheduled by threads
+        self._worker = ThreadWorker({}, threads, driver_of=self._driver, loop_driver_of=self._loop_driver)
         self._worker.bind_to(self._client)
         self._store = store
         # Its owner is one of its own: what another runner has left in a store is known to be nobody's.

@@ -21,6 +21,7 @@ from perdure.store.memory import MemoryStore
 from perdure.store.protocol import Store
 from perdure.testing.chance import RandomIds, SeededIds
 from perdure.testing.clock import VirtualClock
+from perdure.testing.facts import Facts
 from perdure.testing.faults import Fault, Lost, Plan
 from perdure.testing.functions import NamesAgain, bare_name, lent
 from perdure.testing.handles import Execution
@@ -62,6 +63,9 @@ class LocalRunner(Runner):
     closed with the runner. In memory, a name is free again for every execution, unless `same_store`. `seed` makes ids
     and chance; `schedule_seed` also decides in which order branches run. `serdes` is for steps that name none.
 
+    With `always_replay` the end of each operation ends the invocation, so that each line of the handler is replayed:
+    a cheap test of determinism.
+
     `strict` says what becomes of a handler that asks for a clock, chance, a file or a connection outside of a step:
     "warn", "raise" or "off"; with PERDURE_STRICT=1 in the environment it is always "raise".
 
@@ -91,6 +95,7 @@ class LocalRunner(Runner):
         limits: Limits | Literal["aws"] | None = "aws",
         same_store: bool = False,
         schedule_seed: int | None = None,
+        always_replay: bool = False,
         patch_time: bool = False,
         strict: Strict | str | bool = Strict.WARN,
         region: str = "us-east-1",
@@ -116,6 +121,7 @@ class LocalRunner(Runner):
         self._region = region
         self._plan = Plan()
         self._plan.delay_s = checkpoint_delay
+        self._plan.is_always_replaying = always_replay
         self._lock = threading.Lock()
         self._local: Any = None
         self._functions: dict[str, tuple[Handler, DurableConfig | None]] = {}
@@ -238,6 +244,13 @@ class LocalRunner(Runner):
             self._local.put(name, self._handler, self._config)
         return self
 
+    def prepare_as(self, other: "LocalRunner") -> None:
+        """Have the functions, mocks and answers of callbacks of another runner; its faults stay its own."""
+        for name, (handler, config) in other._functions.items():
+            self._register(name, handler, config)
+        self._plan.mocks = [mock.again() for mock in other._plan.mocks]
+        self._answers.update(other._answers)
+
     # --- invocation by invocation --------------------------------------------------------------------------------
 
     def invoke_once(self, input: Any = None, *, execution: Execution | None = None, **how: Any) -> Invoked:  # noqa: A002
@@ -274,6 +287,11 @@ class LocalRunner(Runner):
         records = backend.facts(arn).invocations
         open_ones = [each for each in backend.operations(arn) if not each.is_terminal]
         return Invoked(records[-1].status if records else "PENDING", open_ones, arn)
+
+    def as_result(self, facts: Facts) -> Any:
+        result = super().as_result(facts)
+        result.handler = self._handler
+        return result
 
     def finish(self, execution: str, *, raises: bool = False, wall_timeout: float | None = None) -> Any:
         self.backend.let_go(execution, is_last=True)

@@ -4,15 +4,16 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
-from perdure.testing.modes import make_runner
+from perdure.testing.modes import Mode, chosen, make_runner
 
 if TYPE_CHECKING:
     from perdure.testing.clock import VirtualClock
     from perdure.testing.facts import Facts
+    from perdure.testing.local_runner import LocalRunner
     from perdure.testing.result import Result
     from perdure.testing.runner import Runner
 
@@ -26,11 +27,12 @@ PATH_MAX: Final = 100
 class Wishes(msgspec.Struct, frozen=True):
     """What is asked of each test beside what it says itself.
 
-    `histories`: a folder with histories of
+    `crashes`: that its executions come to the same with a crash anywhere. `histories`: a folder with histories of
     executions, which the code that the test runs must be able to go on with. `save`: a folder for the histories of its
     own executions.
     """
 
+    crashes: bool = False
     histories: Path | None = None
     save: Path | None = None
 
@@ -51,6 +53,7 @@ class Made:
         self._clock: VirtualClock | None = None
         self.runners: list[Runner] = []
         self.handlers: list[Handler] = []
+        self._given: list[dict[str, Any]] = []
 
     def __call__(self, handler: Handler | None = None, **options: Any) -> Any:
         """A new runner."""
@@ -62,9 +65,11 @@ class Made:
             )
         if self._clock is not None:
             options.setdefault("clock", self._clock)
-        runner: Runner = make_runner(handler, **{**self._options, **options})
+        options = {**self._options, **options}
+        runner: Runner = make_runner(handler, **options)
         self.runners.append(runner)
         self.handlers.append(handler)
+        self._given.append(options)
         return runner
 
     def run(self, input: Any = None, **options: Any) -> Any:  # noqa: A002 - the official name
@@ -100,6 +105,8 @@ class Made:
             self._save(self._wishes.save)
         if self._wishes.histories is not None:
             self._replay(self._wishes.histories)
+        if self._wishes.crashes and chosen().mode is Mode.LOCAL:
+            self._crash()
 
     def _save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -111,6 +118,12 @@ class Made:
 
         for handler in self.handlers:
             check_histories(handler, folder)
+
+    def _crash(self) -> None:
+        from perdure.testing.gates import check_all_crashes
+
+        for runner, handler, options in zip(self.runners, self.handlers, self._given, strict=True):
+            check_all_crashes(cast("LocalRunner", runner), handler, options)
 
 
 def described(result: "Result", now_ms: int | None) -> str:

@@ -42,6 +42,11 @@ class Mock:
     def __repr__(self) -> str:
         return f"<mock of {self.path!r}, called {self.call_count} times>"
 
+    def again(self) -> "Mock":
+        """The same mock, not called yet."""
+        returns = UNSET if self._side_effect is not None or self._wraps is not None else self._returns
+        return Mock(self.path, returns=returns, side_effect=self._side_effect, wraps=self._wraps)
+
     @property
     def call_count(self) -> int:
         """How often a replaced body ran."""

@@ -245,7 +245,7 @@ _DETAILS: Final = tuple(each.name for each in fields(Event) if each.name.endswit
 
 
 @dataclass(frozen=True)
-class GetDurableExecutionHistoryResponse:
+class GetDurableExecutionHistoryResponse(WireShape):
     """The events of an execution. `next_marker` is None: a runner's answer has them all."""
 
     events: list[Event]

@@ -4,15 +4,12 @@ One choice for the whole process, which `--perdure-mode` makes: the same test th
 """
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-
-from perdure.testing.environment import warn_of_unknown
 
 Handler = Callable[..., Any]
 
@@ -62,7 +59,6 @@ def choose(choice: Choice) -> Choice:
 
 def make_runner(handler: Handler, **options: Any) -> Any:
     """A runner for a handler, of the kind that was chosen; `options` are those of LocalRunner."""
-    warn_of_unknown(os.environ)
     choice = _chosen
     if choice.is_real_time:
         options["skip_time"] = False

@@ -16,6 +16,7 @@ from perdure.model.error import ErrorObject
 from perdure.model.event import ExecutionStarted
 from perdure.model.execution import EXECUTION_TIMEOUT_S_MAX
 from perdure.testing.backend import WallTimeout
+from perdure.testing.entries import as_entry
 from perdure.testing.facts import Facts
 from perdure.testing.handles import Execution
 from perdure.testing.local import id_of
@@ -149,7 +150,7 @@ class DurableFunctionTestRunner(LocalRunner):
         modelled = _modelled(
             to_duration(execution_timeout, "execution_timeout").seconds, skip_time=not self.clock.is_real
         )
-        return super().register_durable_function(function_name, handler, modelled, retention_period_days)
+        return super().register_durable_function(function_name, as_entry(handler), modelled, retention_period_days)
 
     def as_result(self, facts: Facts) -> Any:
         return super().as_result(_as_given(facts))
@@ -187,6 +188,9 @@ class DurableFunctionTestRunner(LocalRunner):
         )
         self._limits_s[execution] = limit_s
         return execution
+
+    def _own(self, handler: Callable[..., Any]) -> Callable[..., Any]:
+        return super()._own(as_entry(handler))
 
     def _free(self, function: str, name: str) -> str:
         """The name, or one with a number after it: as officially, every run is an execution of its own in its store."""

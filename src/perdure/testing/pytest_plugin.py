@@ -48,6 +48,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     add("--perdure-real-time", action="store_true", help="skip no time: what waits, waits")
     add("--perdure-seed", type=int, metavar="N", help="the seed of everything random in runners")
+    add(
+        "--perdure-crash-everywhere",
+        action="store_true",
+        help="run each execution of a test again with a crash at every point, and compare",
+    )
     add("--perdure-replay", metavar="DIR", help="check that the tested code can go on with the histories in DIR")
     add("--perdure-save-history", metavar="DIR", help="keep the histories of all executions in DIR")
     add("--perdure-update", action="store_true", help="write snapshots anew instead of comparing with them")
@@ -63,6 +68,7 @@ def pytest_configure(config: pytest.Config) -> None:
             option.perdure_function_map,
             option.perdure_real_time,
             option.perdure_seed is not None,
+            option.perdure_crash_everywhere,
             option.perdure_replay,
             option.perdure_save_history,
             option.perdure_update,
@@ -96,7 +102,10 @@ def _choose(config: pytest.Config) -> None:
             seed=option.perdure_seed,
         )
     )
+    if option.perdure_crash_everywhere and option.perdure_mode != "local":
+        raise pytest.UsageError("--perdure-crash-everywhere is for --perdure-mode local: nothing else crashes at will")
     config.stash[WISHES] = Wishes(
+        crashes=option.perdure_crash_everywhere,
         histories=Path(option.perdure_replay) if option.perdure_replay else None,
         save=Path(option.perdure_save_history) if option.perdure_save_history else None,
     )
@@ -124,6 +133,8 @@ def pytest_report_header(config: pytest.Config) -> str | None:
         parts.append("real time")
     if option.perdure_seed is not None:
         parts.append(f"seed {option.perdure_seed}")
+    if option.perdure_crash_everywhere:
+        parts.append("crashes everywhere")
     return f"perdure: {', '.join(parts)}"
 
 

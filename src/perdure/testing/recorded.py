@@ -45,13 +45,10 @@ def recorded_error(type: str, message: str = "", data: str | None = None) -> Exc
             made = None
         if made is not None and str(made) == message:
             return made
-    module, _, name = type.rpartition(".")
-    stand_in: type_of_errors = _class(name or "Exception", module or "builtins")
-    return stand_in(message)
+    return _stand_in(type)(message)
 
 
-type_of_errors = type[Exception]
-
-
-def _class(name: str, module: str) -> type_of_errors:
-    return type(name, (Exception,), {"__module__": module, "__qualname__": name})
+def _stand_in(qualified: str) -> type[Exception]:
+    """A class that is recorded under this name."""
+    module, _, name = qualified.rpartition(".")
+    return type(name or "Exception", (Exception,), {"__module__": module or "builtins", "__qualname__": name})

@@ -1,5 +1,6 @@
 """Runs durable functions in a test."""
 
+import os
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -10,6 +11,7 @@ from perdure.execution import definition_of, durable_execution
 from perdure.model.execution import ENDED
 from perdure.model.operation import Callback, OperationStatus
 from perdure.testing.backend import Backend
+from perdure.testing.environment import warn_of_unknown
 from perdure.testing.facts import Facts
 from perdure.testing.handles import CallbackHandle, Execution, as_answer, as_error, as_payload, callbacks_called
 
@@ -29,6 +31,7 @@ class Runner:
     """What all runners do, wherever the executions run. Safe to use from several threads; to be closed."""
 
     def __init__(self, wall_timeout: float = WALL_TIMEOUT_S) -> None:
+        warn_of_unknown(os.environ)
         self.wall_timeout = wall_timeout
         self._answers: dict[str, Any] = {}
         self._answered: set[str] = set()
@@ -200,6 +203,11 @@ class Runner:
         self._answers[name] = answer
         return self
 
+    @property
+    def answered_callbacks(self) -> list[str]:
+        """The names of the callbacks that are answered by themselves."""
+        return list(self._answers)
+
     def answer_callbacks(self, execution: str) -> bool:
         """Answer what is to be answered by itself. True, for conditions to go on with."""
         if not self._answers:
@@ -310,8 +318,14 @@ class Runner:
 
 
 def as_durable(handler: Handler) -> Handler:
-    """The handler, durable if it is not yet."""
-    return handler if definition_of(handler) is not None else durable_execution(handler)
+    """The handler, durable if it is not yet, with what decorators have put around it."""
+    if definition_of(handler) is None:
+        return durable_execution(handler)
+    if definition_of(getattr(handler, "__wrapped__", None)) is None:
+        return handler
+    from perdure.testing.entries import as_entry
+
+    return as_entry(handler)
 
 
 def __getattr__(name: str) -> Any:

@@ -70,7 +70,7 @@ class Search:
         last = path.rpartition("/")[2].partition("[")[0]
         elsewhere = [each.path for each in everything if each.display_name == last]
         relative = [each.path for each in everything]
-        raise not_found("operation at", path, relative, paths=elsewhere)
+        raise not_found("Operation at", path, relative, paths=elsewhere)
 
     # --- by what they are ----------------------------------------------------------------------------------------
 
@@ -99,7 +99,7 @@ class Search:
             if found.name == name:
                 return found
         deeper = [found.path for found in self._walk() if found.name == name]
-        raise not_found("operation named", name, (root.display_name for root in roots), paths=deeper)
+        raise not_found("Operation with name", name, (root.display_name for root in roots), paths=deeper)
 
     def get_step(self, name: str) -> "StepOperation":
         return cast("StepOperation", self._get(OperationType.STEP, name))

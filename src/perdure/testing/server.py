@@ -47,7 +47,9 @@ if TYPE_CHECKING:
 
 log: Final = logging.getLogger("perdure.testing")
 
-CLOSE_S: Final = 0.8
+CLOSE_S: Final = 0.6
+"""So long may handlers run on when their test has ended."""
+STOP_S: Final = 0.3
 
 
 class ServerBackend:
@@ -169,6 +171,16 @@ class ServerBackend:
         wall_s = now_s - self._began.get(arn, now_s)
         return replace(found, values=values, logs=list(self._logs.get(arn, ())), wall_s=wall_s)
 
+    def fork(self, arn: str, operation_id: str, *, name: str | None = None) -> str:
+        """Begin an execution with the past of another one, up to where an operation began; return its ARN."""
+        started_s = time.monotonic()
+        started = self.node.service.fork(id_of(arn), operation_id, name=name)
+        self._began[started.arn] = started_s
+        values = watched.setdefault(started.arn, {})
+        for known, serdes in dict(watched.get(arn, {})).items():
+            values.setdefault(known, serdes)
+        return started.arn
+
     def succeed_callback(self, callback_id: str, result: str | None) -> None:
         self._calling.succeed(callback_id, result)
 
@@ -253,11 +265,13 @@ class ServerBackend:
         if self._is_closed:
             return
         self._is_closed = True
+        self.node.service.close()
+        end_s = time.monotonic() + (CLOSE_S if self.node.service.running() else 0.0)
         for worker in self._workers.values():
-            if not worker.stop(CLOSE_S if self.node.service.running() else 0.0):
+            if not worker.stop(max(0.0, end_s - time.monotonic())):
                 log.warning("a handler was still running when its test ended; its thread is left behind")
         self._calling.close()
-        self.node.stop(CLOSE_S)
+        self.node.stop(STOP_S)
         HANDS.dismiss()
         for arn in self._began:
             watched.pop(arn, None)
@@ -277,6 +291,7 @@ class ServerRunner(LocalRunner):
         functions = functions_of(app)
         super().__init__(next(iter(functions.values()), _nobody), **options)
         self._port = port
+        self._clients: list[Any] = []
         self._functions = {name: (handler, None) for name, handler in functions.items()}
 
     @property
@@ -303,8 +318,18 @@ class ServerRunner(LocalRunner):
         return found
 
     def boto3(self, service: str = "lambda", **options: Any) -> Any:
-        """boto3's client of the server; `options` are those of `boto3.client`. ModuleNotFoundError without boto3."""
-        return boto3_client(service, self.url, self.backend.node.settings.home.region, options)
+        """boto3's client of the server, which is closed with the runner; `options` are those of `boto3.client`.
+
+        ModuleNotFoundError without boto3.
+        """
+        client = boto3_client(service, self.url, self.backend.node.settings.home.region, options)
+        self._clients.append(client)
+        return client
+
+    def close(self) -> None:
+        while self._clients:
+            self._clients.pop().close()
+        super().close()
 
     def deploy(self, new_handler: Handler) -> Self:
         name = self.function

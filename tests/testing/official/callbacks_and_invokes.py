@@ -10,9 +10,8 @@ from aws_durable_execution_sdk_python import (
     durable_execution,
 )
 from aws_durable_execution_sdk_python.config import CallbackConfig, Duration, StepConfig, WaitForCallbackConfig
-from aws_durable_execution_sdk_python.execution import InvocationStatus
+from aws_durable_execution_sdk_python.execution import ErrorObject, InvocationStatus
 from aws_durable_execution_sdk_python.lambda_service import (
-    ErrorObject,
     OperationPayload,
     OperationStatus,
     OperationSubType,

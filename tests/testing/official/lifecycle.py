@@ -1,5 +1,6 @@
 """Runners and results from their beginning to their end, tested as the official documentation tests them."""
 
+import functools
 import json
 import warnings
 from pathlib import Path
@@ -90,9 +91,11 @@ def test_time_that_is_skipped_does_not_count_towards_the_time_limit() -> None:
     assert result.status is InvocationStatus.SUCCEEDED
 
 
-def test_a_run_that_does_not_end_within_its_limit_times_out() -> None:
-    with DurableFunctionTestRunner(handler=asks) as runner, pytest.raises(TimeoutError):
-        runner.run(input="{}", execution_timeout=1)
+def test_waiting_for_less_than_the_limit_times_out() -> None:
+    with DurableFunctionTestRunner(handler=asks) as runner:
+        arn = runner.run_async(input="{}", execution_timeout=30)
+        with pytest.raises(TimeoutError):
+            runner.wait_for_result(arn, timeout=1)
 
 
 def test_an_execution_times_out_if_it_is_waited_for_longer_than_its_limit() -> None:
@@ -157,7 +160,7 @@ def test_a_missing_name_is_an_error_of_the_test_kit() -> None:
         result.get_execution,
         result.get_operation_by_name,
     ):
-        with pytest.raises(DurableFunctionsTestError, match="nothing"):
+        with pytest.raises(DurableFunctionsTestError, match="Operation with name 'nothing' not found"):
             get("nothing")
 
 
@@ -232,3 +235,70 @@ def test_several_executions_go_on_beside_each_other() -> None:
         assert len(set(arns)) == 5
         results = [runner.wait_for_result(arn, timeout=20) for arn in arns]
     assert [result.result for result in results] == [f'"hello {n}"' for n in range(5)]
+
+
+# --- what is around a handler ------------------------------------------------------------------------------------
+
+seen: list[Any] = []
+
+
+def logged(handler: Any) -> Any:
+    """A decorator as there are for Lambda handlers."""
+
+    @functools.wraps(handler)
+    def wrapper(event: Any, lambda_context: Any) -> Any:
+        seen.append("in")
+        try:
+            return handler(event, lambda_context)
+        finally:
+            seen.append("out")
+
+    return wrapper
+
+
+@logged
+@durable_execution
+def decorated(event: Any, context: DurableContext) -> Any:
+    context.step(lambda _: 1, name="first")
+    context.wait(Duration.from_seconds(5), name="pause")
+    return context.step(lambda _: event["n"] * 2, name="double")
+
+
+def test_what_is_around_a_durable_function_runs_at_every_invocation() -> None:
+    seen.clear()
+    with DurableFunctionTestRunner(handler=decorated) as runner:
+        result = runner.run(input='{"n": 4}', execution_timeout=10)
+    assert result.result == "8"
+    assert seen == ["in", "out", "in", "out"]
+
+
+def entry(event: Any, lambda_context: Any) -> Any:
+    seen.append(event["DurableExecutionArn"] if isinstance(event, dict) else event.durable_execution_arn)
+    answer = decorated(event, lambda_context)
+    seen.append(answer["Status"])
+    return answer
+
+
+def test_a_function_may_call_the_durable_one() -> None:
+    seen.clear()
+    with DurableFunctionTestRunner(handler=entry) as runner:
+        arn = runner.run_async(input='{"n": 5}', execution_timeout=10)
+        result = runner.wait_for_result(arn)
+    assert result.result == "10"
+    assert [operation.name for operation in result.operations] == ["first", "pause", "double"]
+    assert seen == [arn, "in", "out", "PENDING", arn, "in", "out", "SUCCEEDED"]
+
+
+@logged
+@durable_execution
+def decorated_failing(_event: Any, context: DurableContext) -> None:
+    context.step(lambda _: 1, name="first")
+    raise ValueError("no")
+
+
+def test_a_decorated_function_fails_as_itself() -> None:
+    with DurableFunctionTestRunner(handler=decorated_failing) as runner:
+        result = runner.run(input="{}", execution_timeout=10)
+    assert result.status is InvocationStatus.FAILED
+    assert result.error is not None
+    assert (result.error.type, result.error.message) == ("ValueError", "no")

@@ -201,6 +201,33 @@ def test_what_runs_for_the_first_time_goes_the_new_way_after_and_in_contexts_too
     assert Local(handler).run().result == [True, [True, True]]
 
 
+def test_a_decision_that_was_lost_with_its_process_is_taken_in_the_same_way_again() -> None:
+    """The timer of the block is recorded, and nothing behind it: the execution has not passed this point."""
+    decisions: list[bool] = []
+
+    @durable_execution
+    def handler(event: Any, context: DurableContext) -> Any:
+        context.wait(1)
+        with context.timeout(60):
+            context.step(lambda _: 1)
+            timer = context.start.wait(5)
+            decisions.append(context.patched("within"))
+            if len(decisions) == 1:
+                raise SystemExit(1)
+            timer.result()
+        return decisions
+
+    assert set(Local(handler, client=_Sending).run().result) == {True}
+
+
+class _Sending(InProcessClient):
+    """A client that sends what an invocation can only wait for at once, as a remote one does."""
+
+    @property
+    def answers_waits(self) -> bool:
+        return True
+
+
 def test_what_comes_after_a_time_out_is_new_when_it_runs_for_the_first_time() -> None:
     @durable_execution
     def handler(event: Any, context: DurableContext) -> Any:

@@ -146,13 +146,17 @@ def test_an_accessor_refuses_an_operation_of_another_type(result: Result) -> Non
 
 def test_an_unknown_name_is_refused_with_near_ones(result: Result) -> None:
     """[T13]"""
-    with pytest.raises(OperationNotFound, match=r"no operation named 'valdate'; did you mean 'validate'\? There are: "):
+    with pytest.raises(
+        OperationNotFound, match=r"Operation with name 'valdate' not found; did you mean 'validate'\? There are: "
+    ):
         result.get_step("valdate")
     with pytest.raises(
-        OperationNotFound, match="no operation named 'mail'; that name is at tell/parallel-branch-0/mail"
+        OperationNotFound, match="Operation with name 'mail' not found; that name is at tell/parallel-branch-0/mail"
     ):
         result.get_step("mail")
-    with pytest.raises(OperationNotFound, match="no operation at 'mail'; that name is at tell/parallel-branch-0/mail"):
+    with pytest.raises(
+        OperationNotFound, match="Operation at 'mail' not found; that name is at tell/parallel-branch-0/mail"
+    ):
         result.op("mail")
     with pytest.raises(LookupError, match="did you mean 'orders'"):
         result.op("order")
@@ -258,3 +262,11 @@ def test_a_running_attempt_is_there_without_an_end() -> None:
     (only,) = early.op("fails").attempts
     assert (only.status, only.next_delay) == ("FAILED", timedelta(seconds=10))
     assert "attempt 1 failed: ValueError: once; next at" in early.tree()
+
+
+def test_a_handle_shows_the_same_while_the_execution_goes_on() -> None:
+    with LocalRunner(shop) as runner:
+        execution = runner.start()
+        runner.go_on(execution, until="operation:cool down")
+        assert [each.path for each in execution.operations()][:3] == ["validate", "orders", "cool down"]
+        assert execution.history()[-1].event_type in {"WaitStarted", "InvocationCompleted"}

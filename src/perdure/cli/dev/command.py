@@ -73,6 +73,8 @@ def dev(app: str | None, host: str, port: int, reloads: bool, overrides: dict[st
     """
     from perdure.cli.dev.live import Live, listen
     from perdure.cli.dev.source import find_source
+    from perdure.sdk import strictness
+    from perdure.sdk.strictness import Strict, strict, stricter
     from perdure.server.node import Node, Settings as NodeSettings
     from perdure.store.open import open_store
 
@@ -93,7 +95,8 @@ def dev(app: str | None, host: str, port: int, reloads: bool, overrides: dict[st
     listen(live, options.verbosity)
     node.service.watch_all(live.see)
     try:
-        _serve(node, source, live, stopped, options, lambda: click.echo(node.url, file=stdout), reloads=reloads)
+        with strict(stricter(strictness.mode, Strict.WARN)):
+            _serve(node, source, live, stopped, options, lambda: click.echo(node.url, file=stdout), reloads=reloads)
     finally:
         live.close()
         sys.stdout, sys.stderr = stdout, stderr

@@ -43,6 +43,7 @@ class WatchedRunner(LocalRunner):
     def __init__(self, handler: Handler, watch: Watch, **options: Any) -> None:
         super().__init__(handler, **options)
         watch.delay_s = self._plan.delay_s
+        watch.is_always_replaying = self._plan.is_always_replaying
         self._plan = watch
 
 

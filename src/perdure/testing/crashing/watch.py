@@ -178,7 +178,7 @@ class Probe(Script):
             return super().checkpoint(updates, number, send, client_token)
         watch, function = self.watch, self._function
         number = watch.count("checkpoint", function)
-        watch.trace.pass_request(function, number, [_described(update) for update in updates])
+        watch.trace.pass_request(function, number, [described(update) for update in updates])
         if watch.hits(Where.BEFORE_CHECKPOINT, number, function):
             self._die(f"before checkpoint {number}")
         for cut in watch.cuts(number, function):
@@ -319,7 +319,7 @@ class _Noting(Record):
             self._repeat.effects += self._record.effects[before:]
 
 
-def _described(update: OperationUpdate) -> str:
+def described(update: OperationUpdate) -> str:
     return f"{update.action} '{update.name}'" if update.name else f"{update.action} of a {update.type}"
 
 

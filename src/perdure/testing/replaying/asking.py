@@ -20,7 +20,7 @@ from perdure.sdk.identity import operation_id
 from perdure.sdk.invocation import Definition, InvocationAnswer, InvocationInput
 from perdure.sdk.journal import Journal, Place
 from perdure.sdk.operations.step import DEFAULT_RETRY
-from perdure.sdk.rehearsal import run_still
+from perdure.sdk.rehearsal import Runs, run_still
 from perdure.sdk.scope import Scope
 from perdure.sdk.session import Session
 
@@ -225,8 +225,16 @@ class _Watch:
         return answer
 
 
-def rerun(definition: Definition, given: InvocationInput, *, renames: bool = False, told: Ask | None = None) -> Rerun:
-    """Run the handler over the given operations; nothing happens, no body runs. `told` hears of all that is asked for.
+def rerun(
+    definition: Definition,
+    given: InvocationInput,
+    *,
+    renames: bool = False,
+    told: Ask | None = None,
+    runs: Runs | None = None,
+) -> Rerun:
+    """Run the handler over the given operations; nothing happens, no body runs. `told` hears of all that is asked for,
+    `runs` names steps whose bodies run all the same.
 
     What the handler does between its operations it does, as in every replay. KeyboardInterrupt comes through.
     """
@@ -242,7 +250,7 @@ def rerun(definition: Definition, given: InvocationInput, *, renames: bool = Fal
 
     try:
         found.answer = run_still(
-            definition, given, watch_of=lambda *_: _Watch(journal), context_of=context_of, left=left
+            definition, given, watch_of=lambda *_: _Watch(journal), context_of=context_of, left=left, runs=runs
         )
     except InvocationError:
         pass  # another invocation may do better

@@ -9,7 +9,6 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from perdure.engine.history import visible_operations
 from perdure.exceptions import SerDesError, ValidationError
 from perdure.model import event as ev
 from perdure.model.event import HistoryEvent
@@ -59,13 +58,15 @@ Stopped = Callable[[Stop], None]
 class TimeMachine:
     """Takes a handler to any point of an execution's past. No body runs, and nothing is written anywhere.
 
-    With `overrides`, operations (by id) have other results than those recorded: what if?
+    With `overrides`, operations (by id) have other results than those recorded: what if? With `runs`, the bodies of the
+    steps of these names run after all, where nothing is recorded of them.
     """
 
     def __init__(self, definition: Definition, history: History) -> None:
         self.definition = definition
         self.history = history
         self.overrides: dict[str, str] = {}
+        self.runs: set[str] = set()
         self._stops = _stops(history)
 
     # --- points in time ------------------------------------------------------------------------------------------
@@ -134,7 +135,8 @@ class TimeMachine:
         """
         trip = _Trip(self, self.event(event_id), stopped, debugger_of or _Tracer, is_at_call=is_at_call)
         try:
-            return rerun(self.definition, invocation_of(self.history, trip.operations), told=trip.asked)
+            given = invocation_of(self.history, trip.operations)
+            return rerun(self.definition, given, told=trip.asked, runs=self.runs.__contains__ if self.runs else None)
         finally:
             trip.end()
 
@@ -194,7 +196,7 @@ class _Trip:
             self._debugger.stand(frame)
         else:
             self._debugger.watch(frame)
-        journal.merge(visible_operations({each.id: each for each in self._machine.operations()}))
+        journal.merge(self._machine.operations())
 
     def _reached(self, frame: FrameType | None) -> None:
         """The author's code stands where it was to stop."""

@@ -104,11 +104,11 @@ class Judge:
 
     # --- the whole -----------------------------------------------------------------------------------------------
 
-    def of_open(self, run: Rerun) -> Judgement:
-        """Whether the code can go on from here; the execution has not ended."""
+    def of_open(self, run: Rerun, *, may_fail: bool = False) -> Judgement:
+        """Whether the code can go on from here; the execution has not ended, or `may_fail` later on, and now."""
         return (
             self._diverged(run)
-            or self._raised(run, "the execution would fail")
+            or (None if may_fail else self._raised(run, "the execution would fail"))
             or self._removed(run)
             or self._needs(run)
             or Judgement(warnings=tuple(self._unasked(run)))

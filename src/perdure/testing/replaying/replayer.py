@@ -13,7 +13,7 @@ from perdure.execution import definition_of
 from perdure.model import event as ev
 from perdure.model.error import ServiceError
 from perdure.model.event import HistoryEvent
-from perdure.model.execution import ENDED
+from perdure.model.execution import ENDED, ExecutionStatus
 from perdure.model.operation import Operation
 from perdure.sdk.invocation import Definition, InvocationInput
 from perdure.testing.facts import Facts
@@ -240,7 +240,7 @@ class Replayer:
             compares = history.is_whole and not history.is_redacted
             judgement = judge.of_ended(run, view.status, view.result, view.error, compares=compares)
         else:
-            judgement = judge.of_open(run)
+            judgement = judge.of_open(run, may_fail=view.status is ExecutionStatus.FAILED)
         if judgement.divergence is not None and judgement.divergence.difference is Difference.REPLACED:
             return self._renamed(definition, given, judge, judgement)
         if is_last and judgement.divergence is None:

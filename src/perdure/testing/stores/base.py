@@ -1,0 +1,5 @@
+"""The official home of the kinds of stores."""
+
+from perdure.testing.web import StoreType as StoreType
+
+__all__ = ["StoreType"]
