@@ -3,6 +3,7 @@
 They are put into the real functions while a test runs, and nowhere else.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, Final
@@ -17,7 +18,7 @@ from perdure.engine.state import ExecutionState, Head
 from perdure.engine.terms import Ids, Terms
 from perdure.engine.timers import fire_due
 from perdure.model import event as ev
-from perdure.model.error import ErrorObject, ResourceNotFound, StoreError
+from perdure.model.error import ErrorObject, ResourceNotFound
 from perdure.model.execution import ExecutionStatus
 from perdure.model.operation import ChainedInvoke, OperationAction, OperationStatus
 from perdure.sdk.drivers.blocking import BlockingDriver
@@ -225,16 +226,14 @@ def _heartbeat_moves_all(patch: Patch) -> None:
 
 @defect
 def _parent_not_told(patch: Patch) -> None:
-    """A parent that could not be told is taken for told."""
+    """A parent is taken for told before it is."""
 
     def careless(self: Loop, execution_id: str, effect: cmd.TellParent) -> None:
         parent = effect.parent
         ended = cmd.EndChainedInvoke(operation_id=parent.operation_id, outcome=effect.outcome, child_id=execution_id)
-        try:
-            self.do_with_place(parent.execution_id, ended)
-        except (ResourceNotFound, StoreError):
-            pass
         self.do(execution_id, cmd.ConfirmParentTold(), lambda _state, _decision: None)
+        with contextlib.suppress(ResourceNotFound):
+            self.do_with_place(parent.execution_id, ended)
 
     patch.setitem(Loop._deeds, cmd.TellParent, careless)
 
