@@ -72,11 +72,16 @@ def _print_progress(parts: dict[int, Summary], began: float) -> None:
 
 
 def _work(job: int, jobs: int, first: int, seconds: float, no_shrink: bool, news: Any, stop: Any) -> None:
-    """One process: the seeds first + job, first + job + jobs, …"""
+    """One process: the seeds first + job, first + job + jobs, … It ends with the process that made it."""
+    parent = os.getppid()
+
+    def is_over() -> bool:
+        return bool(stop.is_set()) or os.getppid() != parent
+
     end = time.monotonic() + seconds
     done = Summary(first_seed=first + job)
     next_seed = first + job
-    while (left_s := end - time.monotonic()) > 0 and not stop.is_set():
+    while (left_s := end - time.monotonic()) > 0 and not is_over():
         summary = Summary()
 
         def progress(part: Summary) -> None:
@@ -86,7 +91,7 @@ def _work(job: int, jobs: int, first: int, seconds: float, no_shrink: bool, news
             news.put((job, "progress", so_far))
 
         try:
-            run_worlds(left_s, next_seed, stride=jobs, told=progress, summary=summary, is_over=stop.is_set)
+            run_worlds(left_s, next_seed, stride=jobs, told=progress, summary=summary, is_over=is_over)
         except FoundViolation as found:
             news.put((job, "seen", (kind_of(found.violation), str(found))))
             if not no_shrink:
