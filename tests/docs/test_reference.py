@@ -49,3 +49,13 @@ def test_a_page_has_signatures_defaults_and_what_is_inherited(tool: Any) -> None
     assert "func: Callable[[], T],\n" in context
     assert "### `DurableContext.uuid4`" in context, "a method of a base that is no public name"
     assert "| `durable_execution` | [`perdure.execution`](perdure.execution.md) | Mark " in pages["perdure.md"]
+
+
+def test_the_table_of_time_limits_is_that_of_the_signatures() -> None:
+    spec = importlib.util.spec_from_file_location("write_time_limits", ROOT / "tools" / "write_time_limits.py")
+    assert spec is not None
+    assert spec.loader is not None
+    limits = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(limits)
+    page: Path = limits.PAGE
+    assert limits.table() in page.read_text("utf-8"), "run python tools/write_time_limits.py --write"
