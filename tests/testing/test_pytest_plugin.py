@@ -236,27 +236,30 @@ def test_a_server_is_a_fixture(folder: Path) -> None:
     assert "3 passed" in ran.output, ran.output
 
 
-def test_runners_work_in_tests_that_are_coroutines(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "mark"), [(("-o", "asyncio_mode=auto", "-p", "no:anyio"), ""), (("-p", "no:asyncio"), "anyio")]
+)
+def test_runners_work_in_tests_that_are_coroutines(folder: Path, options: tuple[str, ...], mark: str) -> None:
+    """[T20] With pytest-asyncio, and with the plugin of anyio."""
     (folder / "conftest.py").write_text(
-        "import asyncio\nimport inspect\n\n\n"
-        "def pytest_pyfunc_call(pyfuncitem):\n"
-        "    if inspect.iscoroutinefunction(pyfuncitem.obj):\n"
-        "        names = pyfuncitem._fixtureinfo.argnames\n"
-        "        asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))\n"
-        "        return True\n"
+        "import pytest\n\n\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n"
     )
     (folder / "test_orders.py").write_text(
-        "from perdure import durable_execution\n\n\n"
+        "import pytest\nfrom perdure import durable_execution\nfrom perdure.testing import AsyncLocalRunner\n\n"
+        f"pytestmark = [{f'pytest.mark.{mark}' if mark else ''}]\n\n\n"
         "@durable_execution(name='later')\n"
         "async def later(event, context):\n"
         "    await context.wait(3600)\n"
         "    return event\n\n\n"
         "async def test_later(perdure_runner):\n"
-        "    perdure_runner(later).run(3).assert_succeeded(3)\n"
+        "    perdure_runner(later).run(3).assert_succeeded(3)\n\n\n"
+        "async def test_awaited():\n"
+        "    async with AsyncLocalRunner(later) as runner:\n"
+        "        (await runner.run(4)).assert_succeeded(4)\n"
     )
     for mode in ("local", "server"):
-        ran = run_pytest(folder, "--perdure-mode", mode)
-        assert "1 passed" in ran.output, ran.output
+        ran = run_pytest(folder, "--perdure-mode", mode, *options)
+        assert "2 passed" in ran.output, ran.output
 
 
 def test_a_test_case_of_unittest_has_runners_too(folder: Path) -> None:
