@@ -41,6 +41,7 @@ MODULES = [
     "perdure.concurrency.models",
     "perdure.filesystem_serdes",
     "perdure.preview",
+    "perdure.testing",
 ]
 """Those that are not there are left out."""
 
