@@ -18,7 +18,7 @@ from support.plugin import install
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LIMIT_S = 60
-QUIETLY = ("-q", "-p", "no:cacheprovider", "-W", "error")
+QUIETLY = ("-q", "-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:anyio", "-W", "error")
 PROGRAMS = {"perdure": ("perdure",), "pytest": ("pytest", "-p", "no:cacheprovider")}
 
 
