@@ -3,7 +3,7 @@
 import re
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from functools import wraps
+from functools import partial, wraps
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast, overload
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         InitialExecutionState as InitialExecutionState,
     )
     from perdure.serdes import SerDes
+    from perdure.testing.replaying.replayer import HistoryLike, ReplayResult
     from perdure.types import DurableFunction, LoggerInterface
 
 _HOMES: Final = {
@@ -153,6 +154,7 @@ def durable_execution(
 
         invoked.__perdure__ = definition  # type: ignore[attr-defined]
         invoked.invoke_ref = FunctionRef(definition.name, _result_type(handler))  # type: ignore[attr-defined]
+        invoked.check_determinism = partial(_check_determinism, invoked)  # type: ignore[attr-defined]
         return invoked
 
     return decorate if func is None else decorate(func)
@@ -164,6 +166,12 @@ def __getattr__(name: str) -> Any:
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(home), name)
+
+
+def _check_determinism(handler: Callable[..., Any], history: "HistoryLike") -> "ReplayResult":
+    from perdure.testing import Replayer  # no part of what a function package needs
+
+    return Replayer(handler).replay(history)
 
 
 def _result_type(handler: Callable[..., Any]) -> Any:

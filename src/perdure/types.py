@@ -2,7 +2,10 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, runtime_checkable
+
+if TYPE_CHECKING:
+    from perdure.testing.replaying.replayer import HistoryLike, ReplayResult
 
 __all__ = [
     "DurableExecutionArn",
@@ -115,6 +118,14 @@ class DurableFunction(Protocol[E_contra, R_co]):
     @property
     def invoke_ref(self) -> FunctionRef[E_contra, R_co]:
         """What `context.invoke` takes to infer the result's type."""
+        ...
+
+    def check_determinism(self, history: "HistoryLike") -> "ReplayResult":
+        """Replay a stored history with this function, offline and without running a body: would it go on?
+
+        `history` is a file as `perdure execution export` writes it, its content, or what a test has kept. The result
+        has the first divergence; `.assert_compatible()` raises it.
+        """
         ...
 
 

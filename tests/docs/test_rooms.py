@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "service": {"engine", "store", "model"},
     "runtimes": {"service", "engine", "store", "wire", "model"},
     "sdk": {"model", "wire", "sdk (public modules)"},
-    "sdk (public modules)": {"model", "wire", "sdk", "worker"},
+    "sdk (public modules)": {"model", "wire", "sdk", "worker", "testing"},
     "worker": {"service", "sdk", "sdk (public modules)", "engine", "store", "wire", "model"},
     "api": {"runtimes", "service", "engine", "store", "wire", "model", "identity"},
     "identity": {"store", "wire", "model"},
@@ -62,7 +62,8 @@ MAY_IMPORT = {
         "model",
     },
 }
-"""The package itself offers `perdure.open`, which loads the worker when it is first used."""
+"""The package itself offers `perdure.open`, which loads the worker when it is first used, and a durable function its
+`check_determinism`, which loads the test kit."""
 
 
 def tool() -> Any:

@@ -143,6 +143,16 @@ def test_unchanged_code_is_compatible_whether_the_execution_is_open_or_has_ended
     assert result.is_compatible
 
 
+def test_a_durable_function_checks_a_history_itself() -> None:
+    """[T62]"""
+    with LocalRunner(order) as runner:
+        history = runner.run({"n": 2}).facts
+    assert same.check_determinism(history).is_compatible
+    found = renamed.check_determinism(history).divergence
+    assert found is not None
+    assert "'reserve-stock'" in str(found)
+
+
 @pytest.mark.parametrize(
     ("new", "difference", "number", "expected", "actual"),
     [
