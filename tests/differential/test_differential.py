@@ -85,7 +85,7 @@ def compare_all(
     return counts
 
 
-def test_both_sdks_make_the_same_of_a_program_whatever_crashes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_both_sdks_make_the_same_of_a_program_whatever_crashes(tell: Callable[[str], None]) -> None:
     """Status, result, error; of each operation id, name, kind, parent, status, payload, attempts; the history."""
 
     def crashes_of(seed: int, program: Program) -> dict[int, bool]:
@@ -94,16 +94,14 @@ def test_both_sdks_make_the_same_of_a_program_whatever_crashes(capsys: pytest.Ca
         return {} if "ExecutionError" in json.dumps(program) else random_crashes(seed, ground.updates)
 
     counts = compare_all(in_order, crashes_of, is_concurrent=False)
-    with capsys.disabled():
-        print(f"\nin order, seeds {seeds_of_this_run()[0]}…: {counts}")
+    tell(f"in order, seeds {seeds_of_this_run()[0]}…: {counts}")
     if PROGRAMS >= 30 and "PERDURE_SEED" not in os.environ:
         assert counts["deaths"] > 5, "the crashes did not happen"
 
 
-def test_both_sdks_make_the_same_of_branches_that_run_beside_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+def test_both_sdks_make_the_same_of_branches_that_run_beside_each_other(tell: Callable[[str], None]) -> None:
     counts = compare_all(in_any_order, lambda seed, program: {}, is_concurrent=True)
-    with capsys.disabled():
-        print(f"\nbeside each other, seeds {seeds_of_this_run()[0]}…: {counts}")
+    tell(f"beside each other, seeds {seeds_of_this_run()[0]}…: {counts}")
 
 
 def test_a_difference_is_found_and_made_small() -> None:

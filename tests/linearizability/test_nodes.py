@@ -5,6 +5,7 @@ Calls overlap where a fault lets others act in the middle of one; a node that di
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -106,7 +107,7 @@ class OfNode:
 
 
 def test_one_order_of_calls_explains_what_clients_of_simulated_nodes_were_answered(
-    capsys: pytest.CaptureFixture[str],
+    tell: Callable[[str], None],
 ) -> None:
     first = random.SystemRandom().randrange(SEEDS)
     lost = calls = 0
@@ -122,9 +123,8 @@ def test_one_order_of_calls_explains_what_clients_of_simulated_nodes_were_answer
             lost += world.record.lost
             calls += len(world.record.calls)
             counts.update(world.counts)
-    with capsys.disabled():
-        told = f"{calls} calls, {lost} without an answer, {counts['deaths']} deaths"
-        print(f"\nsimulated nodes: {told}, {WORLDS} worlds, seeds from {first}")
+    told = f"{calls} calls, {lost} without an answer, {counts['deaths']} deaths"
+    tell(f"simulated nodes: {told}, {WORLDS} worlds, seeds from {first}")
     assert lost
 
 

@@ -73,7 +73,7 @@ class Restarted:
 
 @pytest.mark.parametrize(("kind", "restarts"), [("memory", 0), ("sqlite", 2)])
 def test_one_order_of_calls_explains_what_clients_of_a_server_were_answered(
-    kind: str, restarts: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kind: str, restarts: int, tmp_path: Path, tell: Callable[[str], None]
 ) -> None:
     seed = SYSTEM.randrange(2**32)
     desk, record = Desk(), Record()
@@ -95,9 +95,8 @@ def test_one_order_of_calls_explains_what_clients_of_a_server_were_answered(
             )
         finish(record, OverHttp(served, desk, random.Random(seed), 0.0), executions, until_ended)
     record.check(executions)
-    with capsys.disabled():
-        told = f"{len(record.calls)} calls, {record.lost} without an answer, {restarts} restarts"
-        print(f"\nover HTTP: {told}, {kind}, seed {seed}")
+    told = f"{len(record.calls)} calls, {record.lost} without an answer, {restarts} restarts"
+    tell(f"over HTTP: {told}, {kind}, seed {seed}")
     assert record.lost > 0
 
 

@@ -71,7 +71,7 @@ def running(store: Store, desk: Desk, nodes: int) -> Iterator[list[Service]]:
 @pytest.mark.parametrize("faults", [0.0, 0.03])
 @pytest.mark.parametrize(("kind", "nodes"), [("memory", 1), ("memory", 3), ("sqlite", 1)])
 def test_one_order_of_calls_explains_what_threads_were_answered(
-    kind: str, nodes: int, faults: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kind: str, nodes: int, faults: float, tmp_path: Path, tell: Callable[[str], None]
 ) -> None:
     seed = SYSTEM.randrange(2**32)
     real: Store = (
@@ -99,8 +99,7 @@ def test_one_order_of_calls_explains_what_threads_were_answered(
 
         finish(record, clients, executions, until_ended)
     record.check(executions)
-    with capsys.disabled():
-        print(f"\n{len(record.calls)} calls, {record.lost} without an answer, {kind}, {nodes} node(s), seed {seed}")
+    tell(f"{len(record.calls)} calls, {record.lost} without an answer, {kind}, {nodes} node(s), seed {seed}")
     assert (record.lost > 0) is (faults > 0)
 
 

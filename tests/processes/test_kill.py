@@ -6,9 +6,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 import perdure
 from perdure.model.execution import ExecutionStatus
@@ -25,7 +24,7 @@ NAMES = [
 ONCE = {name for name in NAMES if name.startswith(("charge", "label"))}
 
 
-def test_fifty_executions_survive_twenty_kills(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fifty_executions_survive_twenty_kills(tmp_path: Path, tell: Callable[[str], None]) -> None:
     """Right results, no completed body run again, at-most-once bodies once per attempt, histories without gaps."""
     seed = random.SystemRandom().randrange(2**32)
     rng = random.Random(seed)
@@ -43,8 +42,7 @@ def test_fifty_executions_survive_twenty_kills(tmp_path: Path, capsys: pytest.Ca
         process.wait()
         process.stdout.close()
     last = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-    with capsys.disabled():
-        print(f"\nseed {seed}: {KILLS} kills after {min(moments):.2f} to {max(moments):.2f} s")
+    tell(f"seed {seed}: {KILLS} kills after {min(moments):.2f} to {max(moments):.2f} s")
     assert last.returncode == 0, last.stderr
     check_bodies(log)
     check_executions(store)

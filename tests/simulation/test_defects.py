@@ -5,6 +5,7 @@ Each has a budget of worlds, about a minute of simulation; how many it took is p
 
 import random
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -17,7 +18,7 @@ FOR_EVER = float("inf")
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", DEFECTS)
-def test_a_defect_is_found_within_a_minute_of_simulation(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_defect_is_found_within_a_minute_of_simulation(name: str, tell: Callable[[str], None]) -> None:
     first = random.SystemRandom().randrange(SEEDS)
     cpu = time.process_time()
     with pytest.MonkeyPatch.context() as patch:
@@ -26,8 +27,7 @@ def test_a_defect_is_found_within_a_minute_of_simulation(name: str, capsys: pyte
             run_worlds(FOR_EVER, first, worlds_max=WORLDS_MAX)
     seed = found.value.seed
     worlds = (seed - first) % SEEDS + 1
-    with capsys.disabled():
-        print(f"\n{worlds:>5} worlds, {time.process_time() - cpu:5.1f} s: {name} (seed {seed})", end="")
+    tell(f"{worlds:>5} worlds, {time.process_time() - cpu:5.1f} s: {name} (seed {seed})")
 
 
 def test_there_are_more_than_ten_defects_to_be_found() -> None:

@@ -7,7 +7,7 @@ import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -73,7 +73,7 @@ class Writer:
 
 @pytest.mark.parametrize("kind", [*Disk.FAULTS, "all of them"])
 def test_a_disk_that_fails_holds_what_it_has_acknowledged_and_nothing_half(
-    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kind: str, tmp_path: Path, tell: Callable[[str], None]
 ) -> None:
     rng = random.Random(FRESH)
     kinds = Disk.FAULTS if kind == "all of them" else (kind,)
@@ -89,13 +89,12 @@ def test_a_disk_that_fails_holds_what_it_has_acknowledged_and_nothing_half(
     for _ in range(20):
         writer.write()
     disk.check()
-    with capsys.disabled():
-        print(f"\n{kind}: {disk.counts} in 300 writes, seed {FRESH}")
+    tell(f"{kind}: {disk.counts} in 300 writes, seed {FRESH}")
     disk.close()
     assert sum(disk.counts.values()) > 10
 
 
-def test_every_promise_holds_on_a_disk_that_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_promise_holds_on_a_disk_that_fails(tmp_path: Path, tell: Callable[[str], None]) -> None:
     """Programs go on after every fault of the disk as if nothing had been: the same oracle judges them."""
     only = os.environ.get("PERDURE_SEED")
     seeds = [int(only)] if only else range(FRESH, FRESH + WORLDS)
@@ -117,9 +116,8 @@ def test_every_promise_holds_on_a_disk_that_fails(tmp_path: Path, capsys: pytest
                 world.disk.close()
             counts.update(world.counts)
             counts.update(world.disk.counts)
-    with capsys.disabled():
-        faults = ", ".join(f"{counts[kind]} {kind}" for kind in Disk.FAULTS)
-        print(f"\n{played} worlds on a disk, {counts['executions']} executions: {faults}; seeds from {seeds[0]}")
+    faults = ", ".join(f"{counts[kind]} {kind}" for kind in Disk.FAULTS)
+    tell(f"{played} worlds on a disk, {counts['executions']} executions: {faults}; seeds from {seeds[0]}")
     if not only:
         assert sum(counts[kind] for kind in Disk.FAULTS), "the faults did not happen"
 

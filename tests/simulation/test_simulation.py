@@ -5,6 +5,7 @@ Each test prints its first seed, and a failure names its own. `PERDURE_SEED=n` r
 """
 
 import os
+from collections.abc import Callable
 
 import pytest
 
@@ -16,15 +17,14 @@ PARTS = 2
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_every_promise_holds_whatever_goes_wrong(part: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_promise_holds_whatever_goes_wrong(part: int, tell: Callable[[str], None]) -> None:
     only = os.environ.get("PERDURE_SEED")
     if only is not None:
         with quiet():
             play(make_plan(int(only)))
         return
     summary = run_worlds(SECONDS / PARTS)
-    with capsys.disabled():
-        print(f"\n{summary.told()}")
+    tell(summary.told())
     assert summary.executions
     assert summary.counts["deaths"] > 10, "the faults did not happen"
 
