@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from perdure.engine import commands as cmd
+from perdure.model import event as ev
 from perdure.model.error import ErrorObject, InvalidParameterValue, ServiceError, StaleToken, StoreError
 from perdure.model.execution import ExecutionRow
 from perdure.model.operation import OperationUpdate
@@ -16,6 +17,7 @@ from perdure.sdk.client import Answer
 from perdure.service.hot import Entry, HotCache
 from perdure.service.invocation import Invocation
 from perdure.store.memory import MemoryStore
+from perdure.store.packing import unpack
 from perdure.store.protocol import Change, Commit, Due, Lease, Page, Query, Record
 from perdure.worker.client import as_checkpoint_error
 from simulation.journals import Logged, Violation
@@ -535,11 +537,22 @@ class FaultyClient:
         return answer
 
     def _note_write(self, commits: int, length: int) -> None:
-        """Remember that this invocation has written, if its node has appended to the journal since it had `length`."""
+        """Remember that this invocation has written, if its node has appended to the journal since it had `length`.
+
+        That it has begun another invocation meanwhile is nothing that this one has written.
+        """
         log = self._world.store.logs.get(self.execution_id, ())
         facts = self._world.oracle.executions.get(self.execution_id)
-        if facts is not None and any(logged.actor == self._node.name for logged in log[length:]):
+        rows = self._world.store._journals.get(self.execution_id, ())
+        mine = (
+            row for logged, row in zip(log[length:], rows[length:], strict=False) if logged.actor == self._node.name
+        )
+        if facts is not None and any(not self._begins_another(row) for row in mine):
             facts.writes.append((commits, self.epoch))
+
+    def _begins_another(self, row: bytes) -> bool:
+        events = unpack(row, execution_id=self.execution_id, seq=1)
+        return all(type(event) is ev.InvocationStarted for event in events)
 
     def _deliver(
         self, token: cmd.Token, updates: Sequence[OperationUpdate], number: int, *, is_alone: bool = False
